@@ -1,0 +1,101 @@
+// swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+
+import PackageDescription
+
+/// One row of the layering: a module and all that it may import.
+struct Layer {
+    /// Whether the module stands on the data path: its bodies are then offered to every module
+    /// above, so that a ring specialises across module borders.
+    enum Path { case data, control }
+
+    let name: String
+    let path: Path
+    let imports: [String]
+    let packages: [Target.Dependency]
+
+    init(_ name: String, _ path: Path, imports: [String], packages: [Target.Dependency] = []) {
+        self.name = name
+        self.path = path
+        self.imports = imports
+        self.packages = packages
+    }
+}
+
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+/// The layering of the house: who may import whom.
+///
+/// A module sees what its row names, nothing else.
+let layers = [
+    Layer("LinuxIO", .data, imports: ["CLinux"], packages: [system]),
+    Layer("Virtio", .data, imports: ["LinuxIO", "CLinux"]),
+    Layer("VhostUser", .control, imports: ["Virtio", "LinuxIO"], packages: [logging]),
+    Layer("VirtioVsock", .data, imports: ["Virtio", "LinuxIO"], packages: [logging]),
+    Layer("BlockStorage", .data, imports: ["LinuxIO"]),
+    Layer("SCSI", .data, imports: ["BlockStorage", "LinuxIO"], packages: [logging]),
+    Layer("VirtioSCSI", .data, imports: ["Virtio", "SCSI", "LinuxIO"], packages: [logging]),
+    Layer(
+        "FileBackstore", .data, imports: ["BlockStorage", "LinuxIO", "CLibaio", "CLinux"],
+        packages: [logging]),
+    Layer(
+        "Service", .control,
+        imports: [
+            "VhostUser", "VirtioVsock", "VirtioSCSI", "SCSI", "FileBackstore", "BlockStorage",
+            "Virtio", "LinuxIO",
+        ], packages: [logging]),
+]
+
+/// What the tests share: the other side of each protocol, written once.
+let supports = [
+    Layer("Driver", .data, imports: ["Virtio", "LinuxIO", "CLinux"]),
+    Layer("FrontEnd", .control, imports: ["Driver", "LinuxIO"]),
+    Layer("Kernel", .control, imports: ["LinuxIO"]),
+]
+
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+let dataPath: [SwiftSetting] =
+    strict + [.unsafeFlags(["-enable-cmo-everything"], .when(configuration: .release))]
+
+func target(_ layer: Layer, at path: String? = nil) -> Target {
+    .target(
+        name: layer.name,
+        dependencies: layer.imports.map { .target(name: $0) } + layer.packages,
+        path: path,
+        swiftSettings: layer.path == .data ? dataPath : strict)
+}
+
+func tests(_ name: String, _ dependencies: [String], packages: [Target.Dependency] = []) -> Target {
+    .testTarget(
+        name: name, dependencies: dependencies.map { .target(name: $0) } + packages,
+        swiftSettings: strict)
+}
+
+let package = Package(
+    name: "vhostd",
+    products: [.executable(name: "vhostd", targets: ["vhostd"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    ],
+    targets: [
+        .target(name: "CLinux"),
+        .systemLibrary(name: "CLibaio", providers: [.apt(["libaio-dev"])]),
+        .executableTarget(
+            name: "vhostd", dependencies: ["Service", arguments], swiftSettings: strict),
+    ]
+        + layers.map { target($0) }
+        + supports.map { target($0, at: "Tests/Support/\($0.name)") }
+        + [
+            tests("LinuxIOTests", ["LinuxIO", "Kernel"])
+        ]
+)

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <pthread.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const int cl_o_direct = O_DIRECT;
+const int cl_msg_cmsg_cloexec = MSG_CMSG_CLOEXEC;
+const unsigned int cl_fallocate_keep_size = FALLOC_FL_KEEP_SIZE;
+const unsigned int cl_fallocate_punch_hole = FALLOC_FL_PUNCH_HOLE;
+const unsigned int cl_fallocate_zero_range = FALLOC_FL_ZERO_RANGE;
+const int cl_seek_data = SEEK_DATA;
+const int cl_seek_hole = SEEK_HOLE;
+
+enum { MAXIMUM_DESCRIPTORS = 64 };
+
+int cl_accept4(int descriptor) {
+    return accept4(descriptor, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+int cl_memfd_create(const char *name, int allow_sealing) {
+    return memfd_create(name, MFD_CLOEXEC | (allow_sealing ? MFD_ALLOW_SEALING : 0));
+}
+
+int cl_memfd_seal_shrink(int descriptor) { return fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK); }
+
+int cl_fallocate(int descriptor, int mode, int64_t offset, int64_t length) {
+    return fallocate(descriptor, mode, offset, length);
+}
+
+int cl_set_thread_name(const char *name) { return pthread_setname_np(pthread_self(), name); }
+
+int cl_bind_thread_to_cpu(int cpu) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    return sched_setaffinity(0, sizeof set, &set);
+}
+
+ssize_t cl_receive_with_descriptors(
+    int socket, void *bytes, size_t length, int *descriptors, size_t capacity, size_t *count,
+    int *truncated) {
+    union {
+        char bytes[CMSG_SPACE(sizeof(int) * MAXIMUM_DESCRIPTORS)];
+        struct cmsghdr alignment;
+    } control;
+    struct iovec vector = {.iov_base = bytes, .iov_len = length};
+    struct msghdr message = {
+        .msg_iov = &vector,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof control.bytes,
+    };
+    *count = 0;
+    *truncated = 0;
+    ssize_t received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    if (received < 0) return received;
+    int overflow = (message.msg_flags & MSG_CTRUNC) != 0;
+    for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header != NULL;
+         header = CMSG_NXTHDR(&message, header)) {
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        size_t arrived = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t index = 0; index < arrived; index++) {
+            int descriptor;
+            memcpy(&descriptor, CMSG_DATA(header) + index * sizeof(int), sizeof descriptor);
+            if (!overflow && *count < capacity) {
+                descriptors[(*count)++] = descriptor;
+            } else {
+                close(descriptor);
+                overflow = 1;
+            }
+        }
+    }
+    if (overflow) {
+        for (size_t index = 0; index < *count; index++) close(descriptors[index]);
+        *count = 0;
+        *truncated = 1;
+    }
+    return received;
+}
+
+ssize_t cl_send_with_descriptors(
+    int socket, const void *bytes, size_t length, const int *descriptors, size_t count) {
+    union {
+        char bytes[CMSG_SPACE(sizeof(int) * MAXIMUM_DESCRIPTORS)];
+        struct cmsghdr alignment;
+    } control;
+    struct iovec vector = {.iov_base = (void *)bytes, .iov_len = length};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    if (count > MAXIMUM_DESCRIPTORS) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (count > 0) {
+        memset(&control, 0, sizeof control);
+        message.msg_control = control.bytes;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+        memcpy(CMSG_DATA(header), descriptors, sizeof(int) * count);
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+int cl_direct_io_alignment(int descriptor, uint32_t *memory, uint32_t *offset) {
+    // STATX_DIOALIGN and its two fields came with Linux 6.1; older headers lack the names.
+    enum { DIRECT_IO_ALIGNMENT = 0x2000 };
+    struct statx status;
+    memset(&status, 0, sizeof status);
+    *memory = 0;
+    *offset = 0;
+    if (statx(descriptor, "", AT_EMPTY_PATH, DIRECT_IO_ALIGNMENT, &status) < 0) return -1;
+    if ((status.stx_mask & DIRECT_IO_ALIGNMENT) == 0) return 0;
+    const char *fields = (const char *)&status + 0x98;
+    memcpy(memory, fields, sizeof *memory);
+    memcpy(offset, fields + sizeof *memory, sizeof *offset);
+    return 0;
+}
+
+int cl_block_device_geometry(
+    int descriptor, uint64_t *byte_count, uint32_t *logical, uint32_t *physical) {
+    int logical_size = 0;
+    unsigned int physical_size = 0;
+    if (ioctl(descriptor, BLKGETSIZE64, byte_count) < 0) return -1;
+    if (ioctl(descriptor, BLKSSZGET, &logical_size) < 0) return -1;
+    if (ioctl(descriptor, BLKPBSZGET, &physical_size) < 0) return -1;
+    *logical = (uint32_t)logical_size;
+    *physical = physical_size;
+    return 0;
+}
+
+int cl_lock_whole_file(int descriptor, int exclusive) {
+    struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+    return fcntl(descriptor, F_OFD_SETLK, &lock);
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What Swift cannot import from Glibc: inline functions, macros with arguments, and calls that
+// need _GNU_SOURCE. That macro is never defined in this header (it changes the types that the
+// Glibc module exports); what needs it lives in CLinux.c.
+#ifndef CLINUX_H
+#define CLINUX_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/// Two 8-byte loads of a 16-byte descriptor, each done exactly once. The guest may rewrite the
+/// descriptor at any time; what was loaded is the only copy that is checked and used.
+struct cl_descriptor_words {
+    uint64_t low;
+    uint64_t high;
+};
+
+static inline struct cl_descriptor_words cl_load_descriptor(const void *address) {
+    const uint64_t *words = (const uint64_t *)address;
+    struct cl_descriptor_words copy;
+    copy.low = __atomic_load_n(words, __ATOMIC_RELAXED);
+    copy.high = __atomic_load_n(words + 1, __ATOMIC_RELAXED);
+    return copy;
+}
+
+/// Constants that need _GNU_SOURCE or are macros that Swift does not import.
+extern const int cl_o_direct;
+extern const int cl_msg_cmsg_cloexec;
+extern const unsigned int cl_fallocate_keep_size;
+extern const unsigned int cl_fallocate_punch_hole;
+extern const unsigned int cl_fallocate_zero_range;
+extern const int cl_seek_data;
+extern const int cl_seek_hole;
+
+int cl_accept4(int descriptor);
+int cl_memfd_create(const char *name, int allow_sealing);
+int cl_memfd_seal_shrink(int descriptor);
+int cl_fallocate(int descriptor, int mode, int64_t offset, int64_t length);
+int cl_set_thread_name(const char *name);
+int cl_bind_thread_to_cpu(int cpu);
+
+/// Receives up to `length` bytes and up to `capacity` descriptors, all close-on-exec.
+/// `*count` descriptors are stored. When the control message was truncated, or holds more than
+/// `capacity` descriptors, every one that came is closed, `*count` is 0 and `*truncated` is 1.
+ssize_t cl_receive_with_descriptors(
+    int socket, void *bytes, size_t length, int *descriptors, size_t capacity, size_t *count,
+    int *truncated);
+
+/// Sends `length` bytes with `count` descriptors attached to the first byte. MSG_NOSIGNAL.
+ssize_t cl_send_with_descriptors(
+    int socket, const void *bytes, size_t length, const int *descriptors, size_t count);
+
+/// Alignment that O_DIRECT asks for (statx STATX_DIOALIGN). 0 when the kernel or the file system
+/// does not say. Returns 0, or -1 with errno set.
+int cl_direct_io_alignment(int descriptor, uint32_t *memory, uint32_t *offset);
+
+/// Size in bytes, logical and physical block size of a block device. Returns 0, or -1 with errno.
+int cl_block_device_geometry(
+    int descriptor, uint64_t *byte_count, uint32_t *logical, uint32_t *physical);
+
+/// Open file description locks (F_OFD_SETLK): 0, or -1 with errno set.
+int cl_lock_whole_file(int descriptor, int exclusive);
+
+#endif

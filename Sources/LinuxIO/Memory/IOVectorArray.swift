@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+
+/// A growing list of memory pieces, as `readv` and `writev` take them.
+///
+/// The pieces lie in guest memory (or in a buffer of ours); the list does not own them. Whoever
+/// fills it sees to it that they stay mapped for as long as the list is used. The list grows when
+/// it must and never shrinks, so that filling it again allocates nothing.
+@safe public struct IOVectorArray: ~Copyable {
+    private var storage: UnsafeMutablePointer<iovec>
+    /// Pieces that fit before the list grows.
+    public private(set) var capacity: Int
+    /// Pieces in the list.
+    public private(set) var count = 0
+
+    /// An empty list with room for `capacity` pieces, at least one.
+    public init(capacity: Int) {
+        precondition(capacity > 0, "a list of pieces has room for at least one")
+        self.capacity = capacity
+        unsafe storage = .allocate(capacity: capacity)
+    }
+
+    deinit {
+        unsafe storage.deallocate()
+    }
+
+    /// Forgets every piece, keeps the room.
+    @inline(__always)
+    public mutating func removeAll() {
+        count = 0
+    }
+
+    /// Forgets the pieces from `newCount` on.
+    @inline(__always)
+    public mutating func truncate(to newCount: Int) {
+        precondition(newCount <= count, "truncation does not add pieces")
+        count = newCount
+    }
+
+    /// Adds a piece.
+    @inline(__always)
+    public mutating func append(_ base: UnsafeMutableRawPointer, byteCount: Int) {
+        if count == capacity { grow() }
+        // SAFETY: count < capacity, the number of pieces in the storage.
+        unsafe storage[count] = iovec(iov_base: base, iov_len: byteCount)
+        count &+= 1
+    }
+
+    @inline(never)
+    private mutating func grow() {
+        let larger = UnsafeMutablePointer<iovec>.allocate(capacity: capacity * 2)
+        // SAFETY: both hold at least `count` pieces; an iovec is trivial.
+        unsafe larger.update(from: storage, count: count)
+        unsafe storage.deallocate()
+        unsafe storage = larger
+        capacity *= 2
+    }
+
+    /// A view of some of the pieces, valid until the list is changed or goes.
+    @inline(__always)
+    public func slice(_ range: Range<Int>) -> IOVectorSlice {
+        precondition(range.upperBound <= count, "a slice lies within the list")
+        return unsafe IOVectorSlice(base: storage + range.lowerBound, count: range.count)
+    }
+
+    /// A view of every piece, valid until the list is changed or goes.
+    @inline(__always)
+    public var all: IOVectorSlice { unsafe IOVectorSlice(base: storage, count: count) }
+
+    /// Cuts `byteCount` bytes from the front of the pieces in `range`, which shrinks by the pieces
+    /// that are used up.
+    ///
+    /// Pieces outside the range are not touched.
+    ///
+    /// - Returns: false when the range holds fewer bytes; it is then empty.
+    @discardableResult
+    public mutating func dropFirst(_ byteCount: Int, of range: inout Range<Int>) -> Bool {
+        precondition(range.upperBound <= count, "a range lies within the list")
+        var left = byteCount
+        var index = range.lowerBound
+        while left > 0 && index < range.upperBound {
+            let length = unsafe storage[index].iov_len
+            if length > left {
+                unsafe storage[index].iov_base += left
+                unsafe storage[index].iov_len = length - left
+                left = 0
+            } else {
+                left -= length
+                index += 1
+            }
+        }
+        range = index..<range.upperBound
+        return left == 0
+    }
+
+    /// Cuts the pieces in `range` off after `byteCount` bytes; the range shrinks with them.
+    public mutating func keepFirst(_ byteCount: Int, of range: inout Range<Int>) {
+        precondition(range.upperBound <= count, "a range lies within the list")
+        var left = byteCount
+        var index = range.lowerBound
+        while left > 0 && index < range.upperBound {
+            let length = unsafe storage[index].iov_len
+            if length > left { unsafe storage[index].iov_len = left }
+            left -= min(left, length)
+            index += 1
+        }
+        range = range.lowerBound..<index
+    }
+}

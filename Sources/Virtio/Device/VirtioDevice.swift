@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// A device model: what stands behind a set of virtqueues.
+///
+/// A device belongs to one event loop's thread; every requirement is called on it. Who calls is the
+/// transport (a vhost-user session); a device does not know it.
+public protocol VirtioDevice: AnyObject {
+    /// What the device can do, ring features included. Does not change.
+    var offeredFeatures: VirtioFeatures { get }
+
+    /// The number of virtqueues, configured or not.
+    var queueCount: Int { get }
+
+    /// The device configuration space (virtio 1.3 §2.5) as it is now, from its first byte.
+    func readConfiguration() -> [UInt8]
+
+    /// The driver writes configuration. Returns false when a field is read-only or out of range;
+    /// nothing is changed then.
+    func writeConfiguration(_ bytes: [UInt8], at offset: Int) -> Bool
+
+    /// The driver has chosen features, before any queue starts.
+    func featuresNegotiated(_ features: VirtioFeatures)
+
+    /// A queue starts. The device keeps it until `stopQueue`; whatever buffers are in it already
+    /// are announced by `driverNotified`.
+    func startQueue(_ queue: Virtqueue, at index: Int)
+
+    /// There may be new buffers in a queue that was started.
+    func driverNotified(queueAt index: Int)
+
+    /// A queue stops: take no more buffers from it, put every buffer that was taken as soon as it
+    /// is done, then forget the queue. The queue itself reports when it is drained
+    /// (`Virtqueue.whenDrained`).
+    func stopQueue(at index: Int)
+
+    /// The time to drain is over: end every request of the stopped queue that can be ended without
+    /// touching guest memory later.
+    func expediteStop(ofQueueAt index: Int)
+
+    /// The driver has gone or starts anew (virtio 1.3 §2.4): forget everything that belongs to it.
+    /// Every queue has been stopped before.
+    func reset()
+}
