@@ -1,8 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import ArgumentParser
+import Service
 
+/// The program: one process that serves the storage and the host channel of one virtual machine.
 @main
 struct Vhostd: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "vhostd")
+    static let configuration = CommandConfiguration(
+        commandName: "vhostd",
+        abstract: "Serves one virtual machine's disks and AF_VSOCK channel over vhost-user.",
+        discussion: """
+            A virtual machine monitor (QEMU, Cloud Hypervisor, crosvm, user-mode-linux) connects to
+            the sockets; the guest sees a SCSI disk and a vsock device.
+            """,
+        version: Service.version,
+        subcommands: [RunCommand.self])
+
+    static func main() {
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch let failure as ServiceFailure {
+            printError(failure.description)
+            exit(withStatus: ExitStatus.failure)
+        } catch {
+            exit(withUsageError: error)
+        }
+    }
+}
+
+/// How the program ends.
+enum ExitStatus: Int32 {
+    /// It was asked to stop, and did.
+    case success = 0
+    /// It could not start, or could not go on.
+    case failure = 1
+    /// The command line is wrong; starting it again the same way cannot help.
+    case usage = 2
 }

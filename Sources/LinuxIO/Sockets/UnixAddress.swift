@@ -23,8 +23,10 @@ public struct UnixAddress: Hashable, Sendable {
     /// Bytes that a path may have: sun_path less its final zero (unix(7)).
     public static let maximumByteCount = 107
 
-    /// The path in the file system.
+    /// The path in the file system, or the name in the abstract namespace.
     public let path: String
+    /// Whether the name lies in the abstract namespace: no file, gone with the socket.
+    private let isAbstract: Bool
 
     /// Nil when the path is empty, has a zero byte or more than `maximumByteCount` bytes.
     public init?(path: String) {
@@ -33,6 +35,14 @@ public struct UnixAddress: Hashable, Sendable {
             return nil
         }
         self.path = path
+        isAbstract = false
+    }
+
+    /// A name in the abstract namespace; nil when it has more bytes than a path may have less one.
+    public init?(abstractName: String) {
+        guard abstractName.utf8.count < Self.maximumByteCount else { return nil }
+        path = abstractName
+        isAbstract = true
     }
 
     /// Calls `body` with the address as the socket calls take it.
@@ -42,10 +52,14 @@ public struct UnixAddress: Hashable, Sendable {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         // SAFETY: the initialiser has checked that the path fits; the rest of sun_path is zero.
-        unsafe withUnsafeMutableBytes(of: &address.sun_path) {
-            unsafe $0.copyBytes(from: path.utf8)
+        let start = isAbstract ? 1 : 0
+        unsafe withUnsafeMutableBytes(of: &address.sun_path) { field in
+            unsafe UnsafeMutableRawBufferPointer(rebasing: field[start...]).copyBytes(
+                from: path.utf8)
         }
-        let size = socklen_t(MemoryLayout<sockaddr_un>.size)
+        let whole = MemoryLayout<sockaddr_un>.size
+        let abstract = MemoryLayout<sa_family_t>.size + start + path.utf8.count
+        let size = socklen_t(isAbstract ? abstract : whole)
         return try unsafe withUnsafePointer(to: address) { pointer throws(Errno) -> Result in
             try unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
                 rebound throws(Errno) -> Result in

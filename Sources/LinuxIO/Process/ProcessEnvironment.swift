@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+
+/// What the process was started with.
+public enum ProcessEnvironment {
+    /// The value of an environment variable; nil when it is not set.
+    ///
+    /// The corresponding C function is `getenv`.
+    public static func variable(_ name: String) -> String? {
+        // SAFETY: the string is copied at once; nobody changes the environment while threads run.
+        guard let value = unsafe getenv(name) else { return nil }
+        return unsafe String(cString: value)
+    }
+
+    /// Lets the process open as many descriptors as its hard limit allows: every connection of a
+    /// guest needs one.
+    ///
+    /// The corresponding C function is `setrlimit` with RLIMIT_NOFILE.
+    ///
+    /// - Returns: how many descriptors may be open now.
+    @discardableResult
+    public static func raiseDescriptorLimit() -> UInt64 {
+        var limit = rlimit()
+        // SAFETY: both calls use the one local.
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
+            return 0
+        }
+        limit.rlim_cur = limit.rlim_max
+        _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        return UInt64(limit.rlim_cur)
+    }
+}

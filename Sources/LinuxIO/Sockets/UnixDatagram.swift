@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CLinux
+import Glibc
+public import SystemPackage
+
+/// One message to a datagram socket, as the service manager takes them (sd_notify(3)).
+public enum UnixDatagram {
+    /// Sends the message.
+    ///
+    /// The corresponding C functions are `socket` and `sendto`.
+    ///
+    /// - Parameters:
+    ///   - message: sent as UTF-8.
+    ///   - path: a path, or a name in the abstract namespace after an `@`.
+    /// - Throws: `invalidArgument` when the path is empty or too long, else the errno.
+    public static func send(_ message: String, toPath path: String) throws(Errno) {
+        let isAbstract = path.hasPrefix("@")
+        let address =
+            isAbstract
+            ? UnixAddress(abstractName: String(path.dropFirst())) : UnixAddress(path: path)
+        guard let address else { throw .invalidArgument }
+        let kind = Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+        let socket = OwnedDescriptor(taking: try systemCall { Glibc.socket(AF_UNIX, kind, 0) })
+        let bytes = Array(message.utf8)
+        try unsafe address.withSocketAddress { pointer, size throws(Errno) in
+            // SAFETY: sendto reads the bytes and the address, no further than their sizes.
+            _ = try systemCall {
+                unsafe sendto(
+                    socket.rawValue, bytes, bytes.count, Int32(MSG_NOSIGNAL), pointer, size)
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// One logical unit: where the guest finds it and what lies behind it.
+public struct LUNConfiguration: Equatable, Sendable {
+    /// Targets of one device: 0 to this number (virtio 1.3 §5.6.4, max_target).
+    public static let maximumTarget = 255
+    /// Logical units of a target: 0 to this number (virtio 1.3 §5.6.4, max_lun).
+    public static let maximumLUN = 16383
+
+    public var target: Int
+    public var lun: Int
+    /// A file or block device.
+    public var path: String
+    public var isReadOnly: Bool
+    /// Bytes a logical block.
+    public var blockSize: Int
+
+    public init(
+        target: Int, lun: Int, path: String, isReadOnly: Bool = false, blockSize: Int = 512
+    ) {
+        self.target = target
+        self.lun = lun
+        self.path = path
+        self.isReadOnly = isReadOnly
+        self.blockSize = blockSize
+    }
+}
+
+/// One `--lun` as it was written: a path alone, or `key=value` pairs and flags between commas.
+///
+/// In the second form a comma within a value is written twice, as QEMU has it.
+public struct LUNSpecification: Equatable, Sendable {
+    /// Nil when it was left out: the place is then chosen by `resolve`.
+    public var target: Int?
+    public var lun: Int?
+    public var path: String
+    public var isReadOnly = false
+    public var blockSize = 512
+
+    /// Reads a specification.
+    ///
+    /// - Parameter text: for example `disk.img` or `target=1,lun=3,path=/dev/vg/data,readonly`.
+    /// - Throws: which key is wrong, and what would be right.
+    public init(_ text: String) throws(ConfigurationError) {
+        path = ""
+        guard Self.hasKeys(text) else {
+            guard !text.isEmpty else { throw .missingPath(specification: text) }
+            path = text
+            return
+        }
+        var seen: Set<String> = []
+        for item in Self.split(text) {
+            let (key, value) = Self.keyAndValue(item)
+            guard seen.insert(key).inserted else {
+                throw .repeatedKey(key, specification: text)
+            }
+            try apply(key: key, value: value, specification: text)
+        }
+        guard !path.isEmpty else { throw .missingPath(specification: text) }
+    }
+
+    private mutating func apply(
+        key: String, value: String?, specification: String
+    ) throws(ConfigurationError) {
+        switch key {
+        case "target":
+            target = try Self.number(key, value, LUNConfiguration.maximumTarget, specification)
+        case "lun":
+            lun = try Self.number(key, value, LUNConfiguration.maximumLUN, specification)
+        case "path":
+            guard let value, !value.isEmpty else {
+                throw .missingPath(specification: specification)
+            }
+            path = value
+        case "readonly":
+            isReadOnly = try Self.flag(key, value, specification)
+        case "block-size":
+            guard let value, let size = Int(value), size == 512 || size == 4096 else {
+                throw .illegalBlockSize(value ?? "", specification: specification)
+            }
+            blockSize = size
+        default:
+            throw .unknownKey(key, specification: specification)
+        }
+    }
+
+    /// Chooses the places that were left out.
+    ///
+    /// A specification without a target becomes LUN 0 of the lowest target that has no LUN, in the
+    /// order of writing; with a target and no LUN, LUN 0 of it; with a LUN and no target, of
+    /// target 0.
+    ///
+    /// - Returns: the logical units in the order of writing.
+    /// - Throws: when two have the same place.
+    public static func resolve(
+        _ specifications: [LUNSpecification]
+    ) throws(ConfigurationError) -> [LUNConfiguration] {
+        var taken = Set(
+            specifications.compactMap { $0.target ?? ($0.lun == nil ? nil : 0) })
+        var places: Set<[Int]> = []
+        var resolved: [LUNConfiguration] = []
+        for specification in specifications {
+            var target = specification.target ?? 0
+            if specification.target == nil, specification.lun == nil {
+                guard
+                    let free = (0...LUNConfiguration.maximumTarget).first(where: {
+                        !taken.contains($0)
+                    })
+                else { throw .tooManyTargets(limit: LUNConfiguration.maximumTarget + 1) }
+                target = free
+                taken.insert(free)
+            }
+            let lun = specification.lun ?? 0
+            guard places.insert([target, lun]).inserted else {
+                throw .repeatedLUN(target: target, lun: lun)
+            }
+            resolved.append(
+                LUNConfiguration(
+                    target: target, lun: lun, path: specification.path,
+                    isReadOnly: specification.isReadOnly, blockSize: specification.blockSize))
+        }
+        return resolved
+    }
+}
+
+// MARK: Parsing
+
+extension LUNSpecification {
+    private static let keys: Set<String> = ["target", "lun", "path", "readonly", "block-size"]
+
+    /// Whether the text is pairs rather than a path: its first item is a known key, or looks like a
+    /// key that was mistyped (letters before the first `=`, and no slash).
+    private static func hasKeys(_ text: String) -> Bool {
+        let first = text.prefix { $0 != "," }
+        if keys.contains(String(first)) && text.contains(",") { return true }
+        guard let equals = first.firstIndex(of: "=") else { return false }
+        return first[..<equals].allSatisfy { $0.isLetter || $0 == "-" }
+    }
+
+    /// Splits at single commas; a doubled comma stands for one.
+    private static func split(_ text: String) -> [String] {
+        var items: [String] = []
+        var item = ""
+        var characters = text.makeIterator()
+        var next = characters.next()
+        while let character = next {
+            next = characters.next()
+            if character != "," {
+                item.append(character)
+            } else if next == "," {
+                item.append(",")
+                next = characters.next()
+            } else {
+                items.append(item)
+                item = ""
+            }
+        }
+        return items + [item]
+    }
+
+    private static func keyAndValue(_ item: String) -> (key: String, value: String?) {
+        guard let equals = item.firstIndex(of: "=") else { return (item, nil) }
+        return (String(item[..<equals]), String(item[item.index(after: equals)...]))
+    }
+
+    private static func number(
+        _ key: String, _ value: String?, _ limit: Int, _ specification: String
+    ) throws(ConfigurationError) -> Int {
+        guard let value, let number = Int(value), (0...limit).contains(number) else {
+            throw .numberOutOfRange(
+                key: key, value: value ?? "", limit: limit, specification: specification)
+        }
+        return number
+    }
+
+    private static func flag(
+        _ key: String, _ value: String?, _ specification: String
+    ) throws(ConfigurationError) -> Bool {
+        switch value {
+        case nil, "on", "true": return true
+        case "off", "false": return false
+        case .some(let value): throw .notAFlag(key: key, value: value, specification: specification)
+        }
+    }
+}

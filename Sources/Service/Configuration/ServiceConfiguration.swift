@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// All that one service does for one virtual machine.
+public struct ServiceConfiguration: Equatable, Sendable {
+    /// The vhost-user-scsi device; nil when it is left out.
+    public var scsi: SCSIConfiguration?
+    /// The vhost-user-vsock device; nil when it is left out.
+    public var vsock: VsockConfiguration?
+    /// Names of features that are not offered to the front-end.
+    public var withheldFeatures: [String]
+    /// The least severe message that is logged.
+    public var logLevel: LogLevel
+
+    public init(
+        scsi: SCSIConfiguration? = nil, vsock: VsockConfiguration? = nil,
+        withheldFeatures: [String] = [], logLevel: LogLevel = .info
+    ) {
+        self.scsi = scsi
+        self.vsock = vsock
+        self.withheldFeatures = withheldFeatures
+        self.logLevel = logLevel
+    }
+}
+
+/// The vhost-user-scsi device of a service.
+public struct SCSIConfiguration: Equatable, Sendable {
+    /// Where the front-end connects.
+    public var socketPath: String
+    /// What the guest sees; none is allowed: a bus without disks.
+    public var luns: [LUNConfiguration]
+
+    public init(socketPath: String, luns: [LUNConfiguration]) {
+        self.socketPath = socketPath
+        self.luns = luns
+    }
+}
+
+/// The vhost-user-vsock device of a service.
+public struct VsockConfiguration: Equatable, Sendable {
+    /// Where the front-end connects.
+    public var socketPath: String
+    /// The guest's context identifier (virtio 1.3 §5.10.4).
+    public var guestCID: UInt64
+    /// Where host programs connect to reach the guest; with `_<port>` appended, where the guest's
+    /// own connections go.
+    public var path: String
+
+    public init(socketPath: String, guestCID: UInt64, path: String) {
+        self.socketPath = socketPath
+        self.guestCID = guestCID
+        self.path = path
+    }
+}
+
+/// How severe a message must be to be logged, least severe first.
+public enum LogLevel: String, CaseIterable, Sendable {
+    /// Each packet and command.
+    case trace
+    /// Decisions.
+    case debug
+    /// Started, connected, stopped.
+    case info
+    /// A peer broke the protocol and the service coped.
+    case notice
+    /// Degraded.
+    case warning
+    /// Data or a device is lost.
+    case error
+    /// The service ends.
+    case critical
+}
