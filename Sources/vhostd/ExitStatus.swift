@@ -6,12 +6,14 @@ import Service
 
 extension Vhostd {
     /// Ends the process after a request for help, or a mistake on the command line.
-    static func exit(withUsageError error: any Error) -> Never {
+    static func exit(
+        withUsageError error: any Error, of command: any ParsableCommand.Type
+    ) -> Never {
         if exitCode(for: error).isSuccess {
-            print(fullMessage(for: error))
+            print(command.fullMessage(for: error))
             exit(withStatus: .success)
         }
-        printError(fullMessage(for: error))
+        printError(command.fullMessage(for: error))
         exit(withStatus: .usage)
     }
 

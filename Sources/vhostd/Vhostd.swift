@@ -17,14 +17,19 @@ struct Vhostd: ParsableCommand {
         subcommands: [RunCommand.self])
 
     static func main() {
+        var command: any ParsableCommand
         do {
-            var command = try parseAsRoot()
+            command = try parseAsRoot()
+        } catch {
+            exit(withUsageError: error, of: self)
+        }
+        do {
             try command.run()
         } catch let failure as ServiceFailure {
             printError(failure.description)
-            exit(withStatus: ExitStatus.failure)
+            exit(withStatus: .failure)
         } catch {
-            exit(withUsageError: error)
+            exit(withUsageError: error, of: type(of: command))
         }
     }
 }
