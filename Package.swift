@@ -96,6 +96,7 @@ let package = Package(
         + layers.map { target($0) }
         + supports.map { target($0, at: "Tests/Support/\($0.name)") }
         + [
-            tests("LinuxIOTests", ["LinuxIO", "Kernel"])
+            tests("LinuxIOTests", ["LinuxIO", "Kernel"]),
+            tests("ServiceTests", ["Service"]),
         ]
 )

@@ -13,9 +13,21 @@ public enum Service {
 
     /// Serves until SIGTERM or SIGINT.
     ///
+    /// Called on the main thread, once.
+    ///
     /// - Parameter configuration: checked.
     /// - Throws: why the service could not start; nothing is left behind then.
     public static func run(_ configuration: ServiceConfiguration) throws(ServiceFailure) {
+        LoggingSetup.bootstrap(level: configuration.logLevel)
+        ProcessEnvironment.raiseDescriptorLimit()
+        do {
+            // Before any other thread: it blocks the signals that the others are to inherit.
+            let supervisor = try Supervisor()
+            try supervisor.start(Composition.builders(for: configuration))
+            try supervisor.runUntilStopped()
+        } catch {
+            throw ServiceFailure(description: "\(error)")
+        }
     }
 }
 

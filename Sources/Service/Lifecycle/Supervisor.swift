@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import LinuxIO
+import Logging
+
+/// The main thread: starts the device threads, waits for signals, and ends everything in time.
+///
+/// It talks to a device only by posting work to its thread, and hears from it only through a
+/// `StopGate`.
+final class Supervisor {
+    /// How long the devices may drain after SIGTERM.
+    private static let drainTime = Duration.milliseconds(600)
+    /// How long the main thread waits for them to report; the process is then gone within a second.
+    private static let patience = Duration.milliseconds(800)
+
+    private let loop: EventLoop
+    private let logger = Logger(label: "service")
+    private let manager = ServiceManager()
+    private var signals: SignalSource?
+    private var threads: [LoopThread<DeviceHost>] = []
+    private var gate: StopGate?
+
+    init() throws {
+        loop = try EventLoop()
+        signals = try SignalSource([SIGTERM, SIGINT], loop: loop, handler: self)
+    }
+
+    /// Starts one thread a device, in order; when one fails, those before it are stopped.
+    func start(_ builders: [DeviceBuilder]) throws {
+        do {
+            for builder in builders {
+                threads.append(try LoopThread(name: builder.name, builder.build))
+            }
+        } catch {
+            for thread in threads { thread.stopAndJoin() }
+            throw error
+        }
+        manager.ready()
+        let names = builders.map(\.name).joined(separator: ", ")
+        logger.info("started", metadata: ["version": "\(Service.version)", "devices": "\(names)"])
+    }
+
+    /// Turns the main thread's loop until a signal has ended the service.
+    func runUntilStopped() throws {
+        try loop.run()
+        logger.info("stopped")
+    }
+
+    private func stop() throws {
+        manager.stopping()
+        let gate = try StopGate(count: threads.count)
+        self.gate = gate
+        try loop.add(gate.descriptorNumber, interest: .readable, handler: self)
+        loop.setTimer(after: Self.patience, handler: self)
+        for thread in threads {
+            thread.post { host in host.stop(within: Self.drainTime) { gate.report() } }
+        }
+    }
+}
+
+extension Supervisor: SignalHandler {
+    /// The first signal ends the service in good order, a second one at once.
+    func signalArrived(_ number: Int32) {
+        logger.info("stopping", metadata: ["signal": "\(number)"])
+        guard gate == nil else { return loop.stop() }
+        do {
+            try stop()
+        } catch {
+            logger.error("stopping without draining", metadata: ["error": "\(error)"])
+            loop.stop()
+        }
+    }
+}
+
+extension Supervisor: EventHandler, TimerHandler {
+    /// Every device has stopped.
+    func descriptorReady(_ readiness: Readiness, tag: Int) {
+        for thread in threads { thread.stopAndJoin() }
+        loop.stop()
+    }
+
+    /// A device has not stopped in time: some storage does not answer.
+    ///
+    /// The kernel ends what is in flight when the process goes.
+    func timerFired(tag: Int) {
+        logger.warning("requests in flight did not end in time; stopping all the same")
+        loop.stop()
+    }
+}
