@@ -98,5 +98,7 @@ let package = Package(
         + [
             tests("LinuxIOTests", ["LinuxIO", "Kernel"]),
             tests("ServiceTests", ["Service"]),
+            tests("VirtioTests", ["Virtio", "LinuxIO", "Driver"]),
+            tests("ContractTests", ["Virtio", "LinuxIO", "Driver"]),
         ]
 )
