@@ -53,6 +53,7 @@ let supports = [
     Layer("Driver", .data, imports: ["Virtio", "LinuxIO", "CLinux"]),
     Layer("FrontEnd", .control, imports: ["Driver", "LinuxIO"]),
     Layer("Kernel", .control, imports: ["LinuxIO"]),
+    Layer("Guests", .control, imports: []),
 ]
 
 let strict: [SwiftSetting] = [
@@ -100,5 +101,8 @@ let package = Package(
             tests("ServiceTests", ["Service"]),
             tests("VirtioTests", ["Virtio", "LinuxIO", "Driver"]),
             tests("ContractTests", ["Virtio", "LinuxIO", "Driver"]),
+            .testTarget(
+                name: "GuestTests", dependencies: ["Guests"], path: "Tests/Guests",
+                exclude: ["Image", "Program", "Scenarios"], swiftSettings: strict),
         ]
 )

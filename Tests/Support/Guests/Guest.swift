@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+
+/// A running guest, whose agent runs commands for the test.
+public final class Guest: Sendable {
+    /// What the agent has said so far.
+    struct Agent: Sendable {
+        var readyCount = 0
+        var nextIdentifier = 1
+        var outputs: [Int: GuestCommand.Output] = [:]
+        var transcript: [String] = []
+    }
+
+    public let setup: GuestSetup
+    let agent = Monitor(Agent())
+    private let process: ChildProcess
+    private let folder: String
+
+    /// Boots a guest on the daemon's two devices and waits for its agent.
+    public convenience init(_ setup: GuestSetup, on daemon: Daemon) throws {
+        try self.init(setup, devices: .served(by: daemon, as: setup))
+    }
+
+    /// Boots a guest and waits for its agent.
+    public init(_ setup: GuestSetup, devices: GuestDevices) throws {
+        self.setup = setup
+        let folder = try Workspace.makeRunFolder()
+        self.folder = folder
+        let agent = agent
+        process = try ChildProcess(
+            GuestMachine(setup: setup, devices: devices, consolePath: folder + "/console.log")
+                .command(),
+            environment: ["TMPDIR": "/dev/shm"], errorPath: folder + "/errors.log",
+            onLine: { line in agent.update { $0.take(line) } })
+        do {
+            try waitUntilReady(boots: 1)
+        } catch {
+            process.killAndWait()
+            throw error
+        }
+    }
+
+    deinit {
+        process.send(signal: SIGKILL)
+    }
+
+    public var isRunning: Bool { process.isRunning }
+
+    /// Runs a shell command in the guest and returns its output; throws the output when it fails.
+    @discardableResult
+    public func run(_ command: String, within timeout: Duration = .seconds(120)) throws -> String {
+        let started = start(command)
+        guard let status = started.waitForExit(within: timeout) else {
+            throw failure("\"\(command)\" did not end within \(timeout)")
+        }
+        guard status == 0 else { throw failure("\"\(command)\" failed with status \(status)") }
+        return started.text
+    }
+
+    /// Starts a shell command in the guest.
+    public func start(_ command: String) -> GuestCommand {
+        let identifier = agent.update { agent in
+            defer { agent.nextIdentifier += 1 }
+            agent.outputs[agent.nextIdentifier] = GuestCommand.Output()
+            return agent.nextIdentifier
+        }
+        process.write(line: "\(identifier) \(command)")
+        return GuestCommand(identifier: identifier, guest: self)
+    }
+
+    /// Reboots the guest's kernel in the same machine, and waits for its agent again.
+    public func reboot() throws {
+        let boots = agent.update { $0.readyCount }
+        _ = start("reboot -f")
+        try waitUntilReady(boots: boots + 1)
+    }
+
+    /// Powers the guest off and waits for the machine's end.
+    public func powerOff() throws {
+        _ = start("sync; poweroff -f")
+        guard process.waitForExit(within: .seconds(30)) != nil else {
+            throw failure("the guest did not power off")
+        }
+        try FileManager.default.removeItem(atPath: folder)
+    }
+
+    /// `kill -9` of the machine, after a delay that lets the moment differ from one kill to the next.
+    public func kill(after delay: Duration = .zero) {
+        Thread.sleep(forTimeInterval: delay / .seconds(1))
+        process.killAndWait()
+        try? FileManager.default.removeItem(atPath: folder)  // Nothing is lost if it stays.
+    }
+
+    private func waitUntilReady(boots: Int) throws {
+        let process = process
+        let isReady = agent.wait(within: .seconds(90)) { agent in
+            agent.readyCount >= boots ? true : process.isRunning ? nil : false
+        }
+        if isReady != true { throw failure("the guest did not come up") }
+    }
+
+    /// An error that shows what the guest printed last.
+    func failure(_ summary: String) -> GuestError {
+        let logs = ["console.log", "errors.log"].compactMap { name in
+            try? String(contentsOfFile: folder + "/" + name, encoding: .utf8)  // May not exist.
+        }
+        let lines =
+            logs.flatMap { $0.split(separator: "\n").suffix(25).map(String.init) }
+            + agent.update { $0.transcript.suffix(40) }
+        return GuestError("\(setup): \(summary)\n" + lines.joined(separator: "\n"))
+    }
+}
+
+extension Guest.Agent {
+    /// Takes a line of the agent's: `@ready`, `@ID TEXT` or `@ID @exit STATUS`.
+    mutating func take(_ line: String) {
+        transcript.append(line)
+        if line == "@ready" {
+            readyCount += 1
+            return
+        }
+        let fields = line.split(separator: " ", maxSplits: 1).map(String.init)
+        guard fields.count == 2, let identifier = Int(fields[0].dropFirst()) else { return }
+        if fields[1].hasPrefix("@exit ") {
+            outputs[identifier]?.status = Int(fields[1].dropFirst(6))
+        } else {
+            outputs[identifier]?.lines.append(fields[1])
+        }
+    }
+}
