@@ -41,20 +41,36 @@ import Glibc
     /// Adds a piece.
     @inline(__always)
     public mutating func append(_ base: UnsafeMutableRawPointer, byteCount: Int) {
-        if count == capacity { grow() }
+        if count == capacity { grow(toHold: count + 1) }
         // SAFETY: count < capacity, the number of pieces in the storage.
         unsafe storage[count] = iovec(iov_base: base, iov_len: byteCount)
         count &+= 1
     }
 
+    /// Makes room for `additional` more pieces, so that `appendReserved` may add them.
+    @inline(__always)
+    public mutating func reserve(_ additional: Int) {
+        if additional > capacity &- count { grow(toHold: count + additional) }
+    }
+
+    /// Adds a piece for which `reserve` has made room.
+    @inline(__always)
+    public mutating func appendReserved(_ base: UnsafeMutableRawPointer, byteCount: Int) {
+        assert(count < capacity, "room was reserved")
+        // SAFETY: the caller reserved the room, so count < capacity.
+        unsafe storage[count] = iovec(iov_base: base, iov_len: byteCount)
+        count &+= 1
+    }
+
     @inline(never)
-    private mutating func grow() {
-        let larger = UnsafeMutablePointer<iovec>.allocate(capacity: capacity * 2)
+    private mutating func grow(toHold needed: Int) {
+        let newCapacity = max(capacity * 2, needed)
+        let larger = UnsafeMutablePointer<iovec>.allocate(capacity: newCapacity)
         // SAFETY: both hold at least `count` pieces; an iovec is trivial.
         unsafe larger.update(from: storage, count: count)
         unsafe storage.deallocate()
         unsafe storage = larger
-        capacity *= 2
+        capacity = newCapacity
     }
 
     /// A view of some of the pieces, valid until the list is changed or goes.

@@ -12,3 +12,7 @@ public struct GuestAddress: Hashable, Comparable, Sendable {
         left.rawValue < right.rawValue
     }
 }
+
+extension GuestAddress: CustomStringConvertible {
+    public var description: String { "0x\(String(rawValue, radix: 16))" }
+}

@@ -8,6 +8,25 @@ public import LinuxIO
 /// done, `flush` once, `signal` once. Every buffer that was taken is put, or handed back, exactly
 /// once; a second time stops the program, and `outstandingCount` shows what is missing.
 public final class Virtqueue {
+    /// Entries of the ring.
+    public let size: Int
+    /// What the driver negotiated.
+    public let features: VirtioFeatures
+    /// The memory that buffers lie in.
+    public let memory: GuestMemory
+
+    let configuration: VirtqueueConfiguration
+    let core: FormatCore
+    /// Behind a pointer, as the core is: a `var` here would be checked for exclusivity.
+    private let state: Pinned<State>
+
+    /// What is not the core's.
+    private struct State: ~Copyable {
+        var notifier: Hook<any DriverNotifier>
+        var drainWaiters: [() -> Void] = []
+        var isDrainAwaited = false
+    }
+
     /// Checks the configuration and maps the ring.
     ///
     /// - Parameters:
@@ -19,22 +38,13 @@ public final class Virtqueue {
         _ configuration: VirtqueueConfiguration, memory: GuestMemory,
         notifier: (any DriverNotifier)?
     ) throws(VirtqueueError) {
+        core = try FormatCore(configuration, memory: memory.table.reference)
+        state = Pinned(State(notifier: Hook(notifier)))
+        self.configuration = configuration
         size = configuration.size
         features = configuration.features
-        self.notifier = notifier
         self.memory = memory
     }
-
-    /// Entries of the ring.
-    public let size: Int
-    /// What the driver negotiated.
-    public let features: VirtioFeatures
-    /// The memory that buffers lie in.
-    public let memory: GuestMemory
-    /// How the driver is signalled.
-    ///
-    /// May be exchanged at any time; see `notifierChanged`.
-    public var notifier: (any DriverNotifier)?
 
     // MARK: Buffers
 
@@ -43,73 +53,151 @@ public final class Virtqueue {
     /// - Returns: nil when the driver has made no more buffers available.
     /// - Throws: what is wrong with the next buffer. The queue is then broken: every further call
     ///   throws the same. Buffers taken before may still be put.
-    public func take(_ pieces: inout IOVectorArray) throws(VirtqueueError) -> Buffer? { nil }
+    public func take(_ pieces: inout IOVectorArray) throws(VirtqueueError) -> Buffer? {
+        switch core {
+        case .split(let queue): try queue.value.take(&pieces)
+        case .packed(let queue): try queue.value.take(&pieces)
+        }
+    }
 
     /// Gives a buffer back to the driver as used; published by `flush`.
-    public func put(_ used: UsedBuffer) {}
+    public func put(_ used: UsedBuffer) {
+        switch core {
+        case .split(let queue): queue.value.put(used)
+        case .packed(let queue): queue.value.put(used)
+        }
+    }
 
     /// Gives n buffers back as used, in this order; published by `flush`.
-    public func put(_ used: Span<UsedBuffer>) {}
+    public func put(_ used: Span<UsedBuffer>) {
+        switch core {
+        case .split(let queue): for index in used.indices { queue.value.put(used[index]) }
+        case .packed(let queue): for index in used.indices { queue.value.put(used[index]) }
+        }
+    }
 
     /// Hands back the last `count` buffers that were taken, as if they never had been: they will be
     /// taken again, in the same order.
     ///
     /// None of them may have been put.
-    public func handBack(_ count: Int) {}
+    public func handBack(_ count: Int) {
+        switch core {
+        case .split(let queue): queue.value.handBack(count)
+        case .packed(let queue): queue.value.handBack(count)
+        }
+        if state.value.isDrainAwaited { callDrainWaiters() }
+    }
 
     /// Publishes what was put since the last flush, all at once.
-    public func flush() {}
+    public func flush() {
+        switch core {
+        case .split(let queue): queue.value.flush()
+        case .packed(let queue): queue.value.flush()
+        }
+        if state.value.isDrainAwaited { callDrainWaiters() }
+    }
 
     /// Signals the driver if it asked to be signalled for what was published since the last time.
-    public func signal() {}
+    public func signal() {
+        let isWanted =
+            switch core {
+            case .split(let queue): queue.value.takeSignal()
+            case .packed(let queue): queue.value.takeSignal()
+            }
+        if isWanted { state.value.notifier.withTarget { $0.notifyDriver() } }
+    }
 
     /// Buffers that were taken and neither put nor handed back.
-    public var outstandingCount: Int { 0 }
+    public var outstandingCount: Int {
+        switch core {
+        case .split(let queue): queue.value.outstandingCount
+        case .packed(let queue): queue.value.outstandingCount
+        }
+    }
 
     // MARK: Notifications from the driver
 
     /// Asks the driver not to notify, while the device looks at the ring anyway.
-    public func suppressNotifications() {}
+    public func suppressNotifications() {
+        switch core {
+        case .split(let queue): queue.value.suppressNotifications()
+        case .packed(let queue): queue.value.suppressNotifications()
+        }
+    }
 
     /// Asks the driver to notify again.
     ///
     /// - Returns: whether buffers have become available in the meantime, so that nothing is missed:
-    ///   then take them (and suppress again).
-    public func requestNotifications() -> Bool { false }
+    ///   then take them (and suppress again). Never true for a broken queue.
+    public func requestNotifications() -> Bool {
+        switch core {
+        case .split(let queue): queue.value.requestNotifications()
+        case .packed(let queue): queue.value.requestNotifications()
+        }
+    }
+
+    // MARK: Notifying the driver
+
+    /// How the driver is signalled.
+    ///
+    /// May be exchanged at any time, except from within the notifier; see `notifierChanged`.
+    public var notifier: (any DriverNotifier)? {
+        get { state.value.notifier.target }
+        set { state.value.notifier = Hook(newValue) }
+    }
+
+    /// Signals the new notifier once when something was published that the driver may not have
+    /// been told of (SET_VRING_CALL on a running ring).
+    ///
+    /// That is the case as soon as anything was ever used in this ring, by a predecessor too: so
+    /// after a start it recovers a signal that a crash has swallowed.
+    public func notifierChanged() {
+        let isUsed =
+            switch core {
+            case .split(let queue): queue.value.everPublished
+            case .packed(let queue): queue.value.everPublished
+            }
+        if isUsed { state.value.notifier.withTarget { $0.notifyDriver() } }
+    }
 
     // MARK: Stopping
 
     /// Where a successor would go on, as GET_VRING_BASE reports it: the first buffer that was not
     /// taken, whatever was prefetched.
-    public var base: UInt32 { 0 }
+    public var base: UInt32 {
+        switch core {
+        case .split(let queue): queue.value.base
+        case .packed(let queue): queue.value.base
+        }
+    }
 
     /// Why the queue is broken; nil while it is not.
-    public var breakage: VirtqueueError? { nil }
+    public var breakage: VirtqueueError? {
+        switch core {
+        case .split(let queue): queue.value.breakage
+        case .packed(let queue): queue.value.breakage
+        }
+    }
 
     /// Calls `body` as soon as no buffer is outstanding and everything put has been flushed: now,
-    /// or from within a later `flush`.
-    public func whenDrained(_ body: @escaping () -> Void) {}
+    /// or from within a later `flush` or `handBack`.
+    public func whenDrained(_ body: @escaping () -> Void) {
+        state.value.drainWaiters.append(body)
+        state.value.isDrainAwaited = true
+        callDrainWaiters()
+    }
 
-    /// Signals the new notifier once when something was published that the driver may not have
-    /// been told of (SET_VRING_CALL on a running ring).
-    public func notifierChanged() {}
-
-    /// Journal of the buffers in flight, so that a successor can take up after a crash; nil for none.
-    public var journal: (any InflightJournal)?
-}
-
-/// How the driver is signalled: an eventfd that the front-end gave.
-public protocol DriverNotifier: AnyObject {
-    /// Signals the driver: used buffers are there.
-    func notifyDriver()
-}
-
-/// Records which buffers are in flight, where a successor of a crashed back-end finds it.
-public protocol InflightJournal: AnyObject {
-    /// A buffer was taken, before the device acts on it.
-    func bufferTaken(id: UInt16, descriptorCount: UInt16)
-    /// Buffers are about to be published as used.
-    func willPublish(_ used: Span<UsedBuffer>)
-    /// Those buffers have been published; the used index is now `usedIndex`.
-    func didPublish(_ used: Span<UsedBuffer>, usedIndex: UInt32)
+    @inline(never)
+    private func callDrainWaiters() {
+        let isDrained =
+            switch core {
+            case .split(let queue): queue.value.isDrained
+            case .packed(let queue): queue.value.isDrained
+            }
+        guard isDrained else { return }
+        let waiters = state.value.drainWaiters
+        state.value.drainWaiters = []
+        state.value.isDrainAwaited = false
+        for body in waiters { body() }
+    }
 }

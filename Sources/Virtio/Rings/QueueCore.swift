@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+
+/// A buffer that was taken and neither put nor handed back.
+struct OutstandingBuffer: BitwiseCopyable {
+    /// Bytes that the device may write, at most 2^32 - 1.
+    var writableLength: UInt32 = 0
+    /// Ring entries that the buffer uses; 0 when the buffer is not outstanding.
+    var entries: UInt16 = 0
+    /// The id of the buffer that was taken before this one.
+    var previous: UInt16 = 0
+}
+
+/// A queue over one ring format: everything of the buffer API that costs something per buffer.
+///
+/// The first half of a take, the fetch, is the ring's; the second half, here, does not know the
+/// format. What is rare stands in `QueueCore+Care`: one test a buffer decides.
+struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
+    var ring: Format
+    var batch: DescriptorBatch
+    let memory: PinnedReference<RegionTable>
+
+    /// By buffer id: any 16-bit number in a packed ring. Pages that are not used cost nothing.
+    let outstanding = PlainTable<OutstandingBuffer>(count: 65536)
+    var outstandingCount = 0
+    /// The id of the buffer that was taken last.
+    var lastTaken: UInt16 = 0
+
+    /// Why the queue is broken.
+    var breakage: VirtqueueError?
+    /// How far the used position moved since the driver was last considered for a signal.
+    var unsignalled = 0
+    /// Whether anything was ever published in this ring.
+    var everPublished: Bool
+    /// What has to be done besides.
+    var care: Care
+
+    init(
+        _ ring: consuming Format, memory: PinnedReference<RegionTable>, everPublished: Bool,
+        care: consuming Care
+    ) {
+        batch = DescriptorBatch(longestChain: ring.longestChain)
+        self.ring = ring
+        self.memory = memory
+        self.everPublished = everPublished
+        self.care = care
+    }
+
+    /// Takes the next buffer; see `Virtqueue.take`.
+    @inline(__always)
+    mutating func take(_ pieces: inout IOVectorArray) throws(VirtqueueError) -> Buffer? {
+        if batch.position == batch.count {
+            guard try refill() else { return nil }
+        }
+        pieces.reserve(batch.count &- batch.position)
+        let firstPiece = pieces.count
+        var index = batch.position
+        var descriptor = batch.descriptors[index]
+        var readableLength: UInt64 = 0
+        var writableLength: UInt64 = 0
+        while !descriptor.isWritable {
+            guard append(descriptor, to: &pieces) else {
+                throw failed(outside(descriptor), &pieces, from: firstPiece)
+            }
+            readableLength &+= UInt64(descriptor.length)
+            index &+= 1
+            if !descriptor.hasNext { break }
+            descriptor = batch.descriptors[index]
+        }
+        let readablePieceCount = pieces.count &- firstPiece
+        if descriptor.isWritable {
+            while true {
+                guard descriptor.isWritable else {
+                    throw failed(
+                        .readableAfterWritable(id: descriptor.id), &pieces, from: firstPiece)
+                }
+                guard append(descriptor, to: &pieces) else {
+                    throw failed(outside(descriptor), &pieces, from: firstPiece)
+                }
+                writableLength &+= UInt64(descriptor.length)
+                index &+= 1
+                if !descriptor.hasNext { break }
+                descriptor = batch.descriptors[index]
+            }
+        }
+        let entries =
+            descriptor.isIndirect ? entriesOfTable(endingAt: index) : index &- batch.position
+        let total = readableLength &+ writableLength
+        guard total <= 1 << 32, outstanding[Int(descriptor.id)].entries == 0 else {
+            throw failed(refusal(descriptor, total), &pieces, from: firstPiece)
+        }
+        outstanding[Int(descriptor.id)] = OutstandingBuffer(
+            writableLength: UInt32(truncatingIfNeeded: min(writableLength, 0xffff_ffff)),
+            entries: UInt16(truncatingIfNeeded: entries), previous: lastTaken)
+        lastTaken = descriptor.id
+        outstandingCount &+= 1
+        if isCareNeeded { noteTaken(descriptor.id, entries: entries, until: index) }
+        batch.position = index
+        return Buffer(
+            id: descriptor.id, descriptorCount: UInt16(truncatingIfNeeded: entries),
+            firstPiece: UInt32(truncatingIfNeeded: firstPiece),
+            readablePieceCount: UInt32(truncatingIfNeeded: readablePieceCount),
+            writablePieceCount: UInt32(
+                truncatingIfNeeded: pieces.count &- firstPiece &- readablePieceCount),
+            readableLength: readableLength, writableLength: writableLength)
+    }
+
+    @inline(__always)
+    private func append(_ descriptor: Descriptor, to pieces: inout IOVectorArray) -> Bool {
+        memory.value.appendReserved(
+            descriptor.address, byteCount: descriptor.length, to: &pieces)
+            || appendPieces(descriptor, to: &pieces)
+    }
+
+    /// Appends a descriptor that is empty, lies in another region than the last one, or in several.
+    @inline(never)
+    private func appendPieces(_ descriptor: Descriptor, to pieces: inout IOVectorArray) -> Bool {
+        let isInside = memory.value.append(
+            descriptor.address, byteCount: UInt64(descriptor.length), to: &pieces)
+        // What was reserved may have been used up; the rest of the batch needs as much at most.
+        pieces.reserve(batch.count &- batch.position)
+        return isInside
+    }
+
+    /// Fetches the next batch, when the last one is used up.
+    ///
+    /// - Returns: false when the driver has made nothing available.
+    @inline(never)
+    private mutating func refill() throws(VirtqueueError) -> Bool {
+        if let breakage { throw breakage }
+        guard care.isAttached else { return false }
+        if batch.error == nil {
+            batch.discard()
+            ring.fetch(into: &batch, memory: memory)
+            if batch.count > 0 { return true }
+        }
+        if let error = batch.error {
+            breakage = error
+            throw error
+        }
+        return false
+    }
+
+    /// Gives a buffer back as used; see `Virtqueue.put`.
+    @inline(__always)
+    mutating func put(_ used: UsedBuffer) {
+        let buffer = outstanding[Int(used.id)]
+        precondition(buffer.entries != 0, "a buffer is put once, after it was taken")
+        precondition(
+            used.writtenLength <= buffer.writableLength,
+            "no more is written than the writable part of a buffer holds")
+        outstanding[Int(used.id)] = OutstandingBuffer()
+        outstandingCount &-= 1
+        if isCareNeeded, notePut(used, entries: Int(buffer.entries)) { return }
+        ring.put(
+            id: used.id, entries: Int(buffer.entries), writtenLength: used.writtenLength)
+    }
+
+    /// Publishes what was put; see `Virtqueue.flush`.
+    @inline(__always)
+    mutating func flush() {
+        if isCareNeeded {
+            flushWithCare()
+        } else {
+            let moved = ring.publish()
+            unsignalled &+= moved
+            if moved != 0 { everPublished = true }
+        }
+    }
+
+    /// Whether the driver is to be signalled for what was published since this was last asked.
+    @inline(__always)
+    mutating func takeSignal() -> Bool {
+        let moved = unsignalled
+        if moved == 0 || !care.isAttached { return false }
+        unsignalled = 0
+        return ring.wantsSignal(moved: moved)
+    }
+
+    /// Whether more has to be done than the bare work.
+    @inline(__always)
+    private var isCareNeeded: Bool { care.isNeeded || memory.value.dirtyLog.isSet }
+}
+
+// MARK: Off the straight path
+
+extension QueueCore where Format: ~Copyable {
+    /// Ring entries of a chain that ends in an indirect table: those before it, and one.
+    @inline(never)
+    private func entriesOfTable(endingAt end: Int) -> Int {
+        var entries = 1
+        for index in batch.position..<end where !batch.descriptors[index].isIndirect {
+            entries += 1
+        }
+        return entries
+    }
+
+    private func outside(_ descriptor: Descriptor) -> VirtqueueError {
+        .bufferOutsideMemory(GuestAddress(descriptor.address), byteCount: descriptor.length)
+    }
+
+    private func refusal(_ last: Descriptor, _ byteCount: UInt64) -> VirtqueueError {
+        byteCount > 1 << 32 ? .bufferTooLong(byteCount: byteCount) : .alreadyTaken(id: last.id)
+    }
+
+    /// Breaks the queue at the first buffer that was not taken.
+    @inline(never)
+    private mutating func failed(
+        _ error: VirtqueueError, _ pieces: inout IOVectorArray, from firstPiece: Int
+    ) -> VirtqueueError {
+        pieces.truncate(to: firstPiece)
+        forgetBatch()
+        breakage = error
+        return error
+    }
+
+    /// Forgets what was fetched and not taken; it will be fetched again.
+    mutating func forgetBatch() {
+        let untaken = batch.untaken
+        ring.rewind(buffers: untaken.buffers, entries: untaken.entries)
+        batch.discard()
+    }
+
+    /// Hands back the last `count` buffers; see `Virtqueue.handBack`.
+    mutating func handBack(_ count: Int) {
+        precondition(
+            count >= 0 && count <= outstandingCount, "only what was taken can be handed back")
+        if count == 0 { return }
+        // The whole batch goes back, not only what was taken: else the ring would go on after it.
+        forgetBatch()
+        var entries = 0
+        for _ in 0..<count {
+            let buffer = outstanding[Int(lastTaken)]
+            precondition(buffer.entries != 0, "what is handed back was not put")
+            outstanding[Int(lastTaken)] = OutstandingBuffer()
+            noteHandedBack(lastTaken)
+            entries += Int(buffer.entries)
+            lastTaken = buffer.previous
+        }
+        outstandingCount -= count
+        ring.rewind(buffers: count, entries: entries)
+    }
+
+    /// The positions as GET_VRING_BASE reports them: from the first buffer that was not taken.
+    var base: UInt32 {
+        mutating get {
+            forgetBatch()
+            return ring.base
+        }
+    }
+
+    mutating func suppressNotifications() {
+        guard care.isAttached else { return }
+        ring.suppressNotifications()
+        noteNotificationField()
+    }
+
+    mutating func requestNotifications() -> Bool {
+        guard care.isAttached, breakage == nil else { return false }
+        // What was prefetched is available; so is an error, once.
+        if batch.position != batch.count || batch.error != nil { return true }
+        let isMore = ring.requestNotifications()
+        noteNotificationField()
+        return isMore
+    }
+}

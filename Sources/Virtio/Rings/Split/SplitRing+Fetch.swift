@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension SplitRing {
+    /// Fetches whole chains (virtio 1.3 §2.7.13), as many as the batch takes.
+    @inline(__always)
+    mutating func fetch(
+        into batch: inout DescriptorBatch, memory: PinnedReference<RegionTable>
+    ) {
+        // Acquires the entries and descriptors that the driver wrote before. x86-64: a plain load.
+        // arm64: LDARH.
+        let end = available.loadAcquiring16(at: Self.indexOffset)
+        var next = nextAvailable
+        if end == next { return }
+        guard Int(end &- next) <= size else {
+            batch.error = .availableIndexJump(from: next, to: end, size: size)
+            return
+        }
+        var count = 0
+        while next != end && count < DescriptorBatch.threshold {
+            let head = available.load16(at: Self.availableOffset(next & mask))
+            guard Int(head) < size else {
+                batch.error = .headOutOfRange(index: head, size: size)
+                break
+            }
+            let address = table.descriptorAddress(Int(head))
+            let word = table.descriptorWord(Int(head))
+            let flags = word.third
+            if flags & (DescriptorFlags.next | DescriptorFlags.indirect) == 0 {
+                batch.descriptors[count] = Descriptor(
+                    address: address, length: word.length, flags: flags, id: head)
+                count &+= 1
+            } else {
+                let added = fetchChain(head, into: &batch, at: count, memory: memory)
+                if added == 0 { break }
+                count &+= added
+            }
+            next &+= 1
+        }
+        batch.count = count
+        nextAvailable = next
+    }
+
+    /// Fetches a chain of several descriptors.
+    ///
+    /// - Returns: how many were added at `start`; 0 when the chain is wrong and the error is in the
+    ///   batch.
+    private mutating func fetchChain(
+        _ head: UInt16, into batch: inout DescriptorBatch, at start: Int,
+        memory: PinnedReference<RegionTable>
+    ) -> Int {
+        var index = head
+        var added = 0
+        while true {
+            let address = table.descriptorAddress(Int(index))
+            let word = table.descriptorWord(Int(index))
+            let flags = word.third
+            if flags & DescriptorFlags.indirect != 0 {
+                return fetchTable(
+                    address, word, head: head, into: &batch, after: added, at: start,
+                    memory: memory)
+            }
+            batch.descriptors[start &+ added] = Descriptor(
+                address: address, length: word.length, flags: flags, id: head)
+            added &+= 1
+            if flags & DescriptorFlags.next == 0 { return added }
+            index = word.fourth
+            guard Int(index) < size else {
+                batch.error = .nextOutOfRange(index: index, limit: size)
+                return 0
+            }
+            guard added < size else {
+                batch.error = .chainTooLong(limit: size)
+                return 0
+            }
+        }
+    }
+
+    /// Fetches the chain in the indirect table that ends a chain of `added` descriptors.
+    private mutating func fetchTable(
+        _ address: UInt64, _ word: DescriptorWord, head: UInt16,
+        into batch: inout DescriptorBatch, after added: Int, at start: Int,
+        memory: PinnedReference<RegionTable>
+    ) -> Int {
+        do throws(VirtqueueError) {
+            let area = try indirectTables.open(
+                address, byteCount: word.length, flags: word.third, memory: memory)
+            let length = try Self.copyChain(
+                of: area, count: Int(word.length / 16), head: head, into: &batch,
+                at: start &+ added)
+            return added &+ length
+        } catch {
+            batch.error = error
+            return 0
+        }
+    }
+
+    /// Copies the chain that starts with the first descriptor of an indirect table.
+    private static func copyChain(
+        of area: SharedArea, count: Int, head: UInt16, into batch: inout DescriptorBatch,
+        at start: Int
+    ) throws(VirtqueueError) -> Int {
+        var index = 0
+        var added = 0
+        while true {
+            let address = area.descriptorAddress(index)
+            let word = area.descriptorWord(index)
+            let flags = word.third
+            guard flags & DescriptorFlags.indirect == 0 else { throw .nestedIndirect }
+            batch.descriptors[start &+ added] = Descriptor(
+                address: address, length: word.length,
+                flags: flags | DescriptorFlags.indirect, id: head)
+            added &+= 1
+            if flags & DescriptorFlags.next == 0 { return added }
+            guard Int(word.fourth) < count else {
+                throw .nextOutOfRange(index: word.fourth, limit: count)
+            }
+            guard added < count else { throw .chainTooLong(limit: count) }
+            index = Int(word.fourth)
+        }
+    }
+}
