@@ -116,6 +116,8 @@ extension QueueCore where Format: ~Copyable {
 
     /// The ring lies at `areas` now, or nowhere; what was set aside goes into it.
     mutating func move(to areas: RingAreas?) {
+        // What was fetched came from where the ring lay before.
+        forgetBatch()
         care.isAttached = areas != nil
         guard let areas else { return }
         ring.move(to: areas)
