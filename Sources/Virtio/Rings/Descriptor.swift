@@ -10,7 +10,7 @@ struct Descriptor: BitwiseCopyable {
     var length: UInt32
     /// `DescriptorFlags`; every other bit is noise.
     var flags: UInt16
-    /// The buffer's id. Counts in the last descriptor of a chain only.
+    /// The buffer's id; counts in the last descriptor of a chain only.
     var id: UInt16
 
     /// Whether the chain goes on with the next descriptor of the batch.
@@ -30,7 +30,7 @@ enum DescriptorFlags {
     static let next: UInt16 = 1
     /// VIRTQ_DESC_F_WRITE.
     static let write: UInt16 = 2
-    /// VIRTQ_DESC_F_INDIRECT. In a batch: the descriptor stood in an indirect table.
+    /// VIRTQ_DESC_F_INDIRECT; in a batch, the descriptor stood in an indirect table.
     static let indirect: UInt16 = 4
 }
 
@@ -40,10 +40,10 @@ struct DescriptorWord: BitwiseCopyable {
 
     @inline(__always)
     var length: UInt32 { UInt32(truncatingIfNeeded: rawValue) }
-    /// Split: flags. Packed: buffer id.
+    /// Flags (split) or buffer id (packed).
     @inline(__always)
     var third: UInt16 { UInt16(truncatingIfNeeded: rawValue &>> 32) }
-    /// Split: next. Packed: flags.
+    /// Next (split) or flags (packed).
     @inline(__always)
     var fourth: UInt16 { UInt16(truncatingIfNeeded: rawValue &>> 48) }
 }

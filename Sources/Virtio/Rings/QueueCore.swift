@@ -21,7 +21,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
     var batch: DescriptorBatch
     let memory: PinnedReference<RegionTable>
 
-    /// By buffer id: any 16-bit number in a packed ring. Pages that are not used cost nothing.
+    /// By buffer id, which is any 16-bit number in a packed ring; untouched pages cost nothing.
     let outstanding = PlainTable<OutstandingBuffer>(count: 65536)
     var outstandingCount = 0
     /// The id of the buffer that was taken last.

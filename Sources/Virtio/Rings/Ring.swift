@@ -5,9 +5,12 @@
 /// Three positions run around a ring, each behind the one before it: where to fetch next, what was
 /// taken (the queue knows the distance, see `rewind`), and where the next used buffer goes.
 protocol Ring: ~Copyable {
+    /// Goes on in a ring where the configuration says.
+    ///
     /// - Parameters:
-    ///   - configuration: checked by `RingAreas`.
+    ///   - configuration: its size is legal for the format.
     ///   - areas: where the ring lies.
+    /// - Throws: the place to go on from is not in the ring.
     init(_ configuration: VirtqueueConfiguration, areas: RingAreas) throws(VirtqueueError)
 
     /// The longest chain that `fetch` may add.
@@ -21,10 +24,8 @@ protocol Ring: ~Copyable {
     /// Moves the place to fetch from back, over buffers that were fetched and not used.
     mutating func rewind(buffers: Int, entries: Int)
 
-    /// Writes a used buffer where the driver does not look yet.
-    ///
-    /// - Parameters:
-    ///   - entries: ring entries that the buffer used; 1 to the size.
+    /// Writes a used buffer, which took up `entries` entries of the ring, where the driver does
+    /// not look yet.
     mutating func put(id: UInt16, entries: Int, writtenLength: UInt32)
 
     /// Makes the used buffers visible to the driver.
@@ -35,10 +36,8 @@ protocol Ring: ~Copyable {
     /// Whether the driver sees everything that was put.
     var isPublished: Bool { get }
 
-    /// Whether the driver wants to be signalled.
-    ///
-    /// - Parameters:
-    ///   - moved: how far the used position moved since the last time this was asked; at least 1.
+    /// Whether the driver wants to be signalled, the used position having moved by `moved`, at
+    /// least 1, since the last time this was asked.
     mutating func wantsSignal(moved: Int) -> Bool
 
     /// Asks the driver not to notify.
@@ -55,10 +54,8 @@ protocol Ring: ~Copyable {
     /// The used position: split, the free-running index; packed, index and wrap counter.
     var usedIndex: UInt32 { get }
 
-    /// Calls `body` with each stretch of guest memory that the last `publish` wrote.
-    ///
-    /// - Parameters:
-    ///   - moved: what `publish` returned.
+    /// Calls `body` with each stretch of guest memory that the last `publish` wrote, which
+    /// returned `moved`.
     func forEachPublished(_ moved: Int, _ body: (GuestAddress, UInt64) -> Void)
 
     /// Calls `body` with each stretch that asking for notifications, or not to be notified, writes.

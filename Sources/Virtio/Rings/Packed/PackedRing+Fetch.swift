@@ -41,12 +41,9 @@ extension PackedRing {
         nextAvailable = next
     }
 
-    /// Fetches a chain of several descriptors.
+    /// Fetches a chain of several descriptors and up to `room` entries, of the first of which the
+    /// second half was loaded already.
     ///
-    /// - Parameters:
-    ///   - index: the first entry.
-    ///   - word: its second half, as it was loaded.
-    ///   - room: entries that the chain may have.
     /// - Returns: ring entries and descriptors that were added at `start`; none when the chain is
     ///   wrong and the error is in the batch.
     private mutating func fetchChain(
