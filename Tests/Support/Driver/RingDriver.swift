@@ -3,7 +3,7 @@
 public import Virtio
 
 /// The two ways to lay out a virtqueue.
-public enum RingFormat: String, CaseIterable, Sendable, CustomStringConvertible {
+public enum RingFormat: String, CaseIterable, Codable, Sendable, CustomStringConvertible {
     case split
     case packed
 
@@ -138,6 +138,7 @@ public protocol RingDriver: AnyObject, Sendable {
     /// VIRTIO_F_EVENT_IDX; without it, at any used buffer).
     ///
     /// - Returns: whether there are used buffers already.
+    @discardableResult
     func requestSignals(after count: Int) -> Bool
 
     /// Whether the device asks not to be notified of anything.

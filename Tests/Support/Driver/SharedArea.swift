@@ -104,6 +104,19 @@ import Synchronization
         return unsafe start == byte && memcmp(first, first + 1, count - 1) == 0
     }
 
+    /// Whether a range holds the same bytes as that range of `bytes`.
+    public func holds(_ bytes: [UInt8], in range: Range<Int>) -> Bool {
+        precondition(
+            range.lowerBound >= 0 && range.upperBound <= min(byteCount, bytes.count),
+            "a range lies within both")
+        return unsafe bytes.withUnsafeBytes { other in
+            // SAFETY: checked just now, for both.
+            guard let start = other.baseAddress else { return true }
+            return unsafe memcmp(
+                base + range.lowerBound, start + range.lowerBound, range.count) == 0
+        }
+    }
+
     /// A part of the area.
     public func part(at offset: Int, byteCount: Int) -> SharedArea {
         precondition(

@@ -255,6 +255,12 @@ extension SplitDriver {
         write(descriptor, to: descriptorArea, at: index, next: 0)
     }
 
+    /// Counts `count` entries of the available ring, which something else wrote, as published.
+    public func skipAvailable(_ count: UInt16) {
+        addedIndex &+= count
+        publishedIndex &+= count
+    }
+
     /// Mixes the descriptors that are free, so that a chain jumps about in the table.
     public func shuffleFree(using generator: inout some RandomNumberGenerator) {
         free.shuffle(using: &generator)

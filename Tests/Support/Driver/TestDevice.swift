@@ -138,7 +138,8 @@ public final class TestDevice: VirtioDevice {
     @discardableResult
     public func serveBatch(_ queue: Virtqueue) -> Int {
         takeBatch(queue)
-        if case .handBack = batching, taken.count > 1 {
+        // What is handed back to a broken queue does not come again.
+        if case .handBack = batching, taken.count > 1, queue.breakage == nil {
             let count = taken.count / 2
             queue.handBack(count)
             taken.removeLast(count)

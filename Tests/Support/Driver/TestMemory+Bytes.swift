@@ -82,16 +82,16 @@ extension TestMemory {
     }
 
     /// The pages (guest address / 4096) that differ from a snapshot.
+    ///
+    /// Regions start at a page.
     public func pagesChanged(since snapshot: [[UInt8]]) -> Set<UInt64> {
         var pages: Set<UInt64> = []
         for index in regions.indices {
-            let start = regions[index].guestAddress
-            let now = area(ofRegion: index).read(at: 0, count: snapshot[index].count)
-            for offset in stride(from: 0, to: now.count, by: 4096) {
-                let range = offset..<min(offset + 4096, now.count)
-                guard now[range] != snapshot[index][range] else { continue }
-                for position in range where now[position] != snapshot[index][position] {
-                    pages.insert((start + UInt64(position)) / 4096)
+            let area = area(ofRegion: index)
+            for offset in stride(from: 0, to: area.byteCount, by: 4096) {
+                let range = offset..<min(offset + 4096, area.byteCount)
+                if !area.holds(snapshot[index], in: range) {
+                    pages.insert((regions[index].guestAddress + UInt64(offset)) / 4096)
                 }
             }
         }

@@ -30,7 +30,8 @@ public final class TestMemory: Sendable {
         ) {
             self.guestAddress = guestAddress
             self.byteCount = byteCount
-            self.frontEndAddress = frontEndAddress ?? 0x7e00_0000_0000 &+ guestAddress
+            self.frontEndAddress =
+                frontEndAddress ?? 0x7E00_0000_0000 + (guestAddress & 0xFF_FFFF_FFFF)
             self.fileOffset = fileOffset
         }
 
