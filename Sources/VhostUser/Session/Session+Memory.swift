@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+import Virtio
+
+extension Session {
+    /// VHOST_USER_SET_MEM_TABLE: another table, whole.
+    ///
+    /// The new one is mapped before the old one goes, so that a refusal changes nothing.
+    func setMemoryTable(
+        _ table: [RegionDescription], _ descriptors: ReceivedDescriptors, _ exchange: Exchange
+    ) throws(VhostUserError) -> Outcome {
+        let replacement = try MemoryTable.map(table, descriptors: descriptors)
+        return try quiesce(rings, limits: options.drainLimits, exchange) { [self] _ in
+            // What is still in flight keeps the old mappings.
+            memory.replace(with: replacement)
+            return .done
+        }
+    }
+
+    /// VHOST_USER_ADD_MEM_REG.
+    ///
+    /// Running rings run on, and those that waited for memory start.
+    func addMemoryRegion(
+        _ region: RegionDescription, _ descriptors: ReceivedDescriptors
+    ) throws(VhostUserError) -> Outcome {
+        guard let descriptor = descriptors.take() else {
+            throw .illegalDescriptorCount(.addMemoryRegion, count: descriptors.count)
+        }
+        try memory.add(region, descriptor: descriptor)
+        startReadyRings()
+        return .done
+    }
+
+    /// VHOST_USER_REM_MEM_REG: acknowledged when nothing in flight can touch the region.
+    func removeMemoryRegion(
+        _ region: RegionDescription, _ exchange: Exchange
+    ) throws(VhostUserError) -> Outcome {
+        guard memory.contains(region) else { throw .noSuchRegion(region.region.guestAddress) }
+        return try quiesce(rings, limits: options.drainLimits, exchange) {
+            [self] _ throws(VhostUserError) in
+            if orphanage.uses(memory.guestMemory) {
+                throw .regionInUse(region.region.guestAddress)
+            }
+            memory.remove(region)
+            return .done
+        }
+    }
+}
