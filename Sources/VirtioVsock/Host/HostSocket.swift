@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+import SystemPackage
+
+/// The host's end of a connection: a socket, its place in the event loop, and the bytes of the
+/// guest that the socket did not take at once.
+///
+/// Readable events are edge-triggered and always armed: a socket that cannot be served costs one
+/// wake-up a change, never a spin. Writable events are armed exactly while bytes wait.
+struct HostSocket: ~Copyable {
+    /// Room that a socket is given on its first jam, so that it jams less often.
+    private static let sendBufferByteCount: Int32 = 512 * 1024
+
+    private var descriptor: OwnedDescriptor?
+    private var registration: Registration?
+    private var isArmedForWriting = false
+    private var hasLargeSendBuffer = false
+
+    /// Bytes that wait for the socket.
+    private(set) var backlog = ByteQueue()
+    /// Bytes at the front of the backlog that the guest did not send (our own OK line).
+    private var uncountedByteCount = 0
+
+    /// What became of bytes on their way to the host.
+    struct Delivery {
+        /// Bytes of the guest that the socket took, or that nobody will take any more.
+        var forwarded: Int
+        /// Whether the host reads no more.
+        var isRefused: Bool
+    }
+
+    init() {}
+
+    var isOpen: Bool {
+        switch descriptor {
+        case .some: true
+        case .none: false
+        }
+    }
+
+    // MARK: Opening and closing
+
+    /// Takes a connected socket over and has its events reported with the tag.
+    mutating func open(
+        _ socket: consuming OwnedDescriptor, loop: EventLoop, handler: any EventHandler, tag: Int
+    ) throws(Errno) {
+        registration = try loop.add(
+            socket.rawValue, interest: Self.interest(isWriting: false), handler: handler, tag: tag)
+        descriptor = consume socket
+    }
+
+    /// Closes the socket and forgets what it did not take.
+    mutating func close(loop: EventLoop) {
+        if let registration { loop.remove(registration) }
+        registration = nil
+        descriptor = nil
+        backlog.removeAll()
+        uncountedByteCount = 0
+        isArmedForWriting = false
+        hasLargeSendBuffer = false
+    }
+
+    /// Closes one half.
+    func shutDown(_ half: SocketHalf) {
+        switch descriptor {
+        case .some(let socket): UnixSocket.shutDown(half, of: socket)
+        case .none: break
+        }
+    }
+
+    // MARK: Interest
+
+    private static func interest(isWriting: Bool) -> Interest {
+        let reading: Interest = [.readable, .peerClosed, .edgeTriggered]
+        return isWriting ? reading.union(.writable) : reading
+    }
+
+    /// Arms what the present state asks for, when it is not what is armed.
+    private mutating func updateInterest(loop: EventLoop) {
+        let isWriting = !backlog.isEmpty
+        guard isWriting != isArmedForWriting, let registration else { return }
+        // The registration is current and its descriptor open: the kernel has no reason to refuse.
+        try? loop.modify(registration, interest: Self.interest(isWriting: isWriting))
+        isArmedForWriting = isWriting
+    }
+
+    // MARK: Towards the host
+
+    /// Sends pieces of guest memory; what the socket does not take is copied.
+    ///
+    /// - Parameters:
+    ///   - pieces: payload of one or more packets.
+    ///   - byteCount: bytes in them.
+    ///   - loop: where the socket is registered.
+    /// - Returns: what became of the bytes so far; the rest waits.
+    mutating func deliver(
+        _ pieces: IOVectorSlice, byteCount: Int, loop: EventLoop
+    ) -> Delivery {
+        var sent = 0
+        if backlog.isEmpty {
+            do {
+                sent = try send(pieces, byteCount: byteCount)
+            } catch {
+                return Delivery(forwarded: byteCount, isRefused: true)
+            }
+        }
+        guard sent < byteCount else { return Delivery(forwarded: byteCount, isRefused: false) }
+        let kept = backlog.append(pieces, from: sent)
+        guard kept == byteCount - sent else {
+            return Delivery(forwarded: byteCount, isRefused: true)
+        }
+        if hasLargeSendBuffer {
+            updateInterest(loop: loop)
+            return Delivery(forwarded: sent, isRefused: false)
+        }
+        let rest = flush(loop: loop)
+        return Delivery(forwarded: sent + rest.forwarded, isRefused: rest.isRefused)
+    }
+
+    private mutating func send(
+        _ pieces: IOVectorSlice, byteCount: Int
+    ) throws(Errno) -> Int {
+        switch descriptor {
+        case .none:
+            throw .brokenPipe
+        case .some(let socket):
+            let result = try UnixSocket.send(pieces, to: socket)
+            if case .bytes(let count) = result { return count }
+            return 0
+        }
+    }
+
+    /// Sends bytes of our own, before anything of the guest.
+    ///
+    /// - Returns: false when the host does not read them.
+    mutating func deliverOwn(_ bytes: Span<UInt8>, loop: EventLoop) -> Bool {
+        guard backlog.append(bytes) else { return false }
+        uncountedByteCount += bytes.count
+        return !flush(loop: loop).isRefused
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    mutating func flush(loop: EventLoop) -> Delivery {
+        let waiting = backlog.count
+        var isRefused = false
+        do {
+            while !backlog.isEmpty {
+                guard case .bytes = try sendBacklog() else { break }
+            }
+        } catch {
+            // Nobody will take them: they count as forwarded, so that the guest does not wait.
+            isRefused = true
+            backlog.removeAll()
+        }
+        updateInterest(loop: loop)
+        return Delivery(forwarded: countedPart(of: waiting - backlog.count), isRefused: isRefused)
+    }
+
+    private mutating func sendBacklog() throws(Errno) -> IOResult {
+        switch descriptor {
+        case .none: throw .brokenPipe
+        case .some(let socket):
+            if !hasLargeSendBuffer {
+                hasLargeSendBuffer = true
+                UnixSocket.requestSendBuffer(Self.sendBufferByteCount, of: socket)
+            }
+            return try backlog.send(to: socket)
+        }
+    }
+
+    /// Forgets what waits.
+    ///
+    /// - Returns: bytes of the guest that were forgotten.
+    mutating func discardBacklog(loop: EventLoop) -> Int {
+        let waiting = backlog.count
+        backlog.removeAll()
+        updateInterest(loop: loop)
+        return countedPart(of: waiting)
+    }
+
+    private mutating func countedPart(of byteCount: Int) -> Int {
+        let uncounted = min(uncountedByteCount, byteCount)
+        uncountedByteCount -= uncounted
+        return byteCount - uncounted
+    }
+
+    // MARK: From the host
+
+    /// Receives straight into pieces of guest memory.
+    func receive(
+        into pieces: IOVectorSlice, byteCount: Int
+    ) throws(Errno) -> (result: IOResult, isDrained: Bool) {
+        switch descriptor {
+        case .none: (.endOfFile, true)
+        case .some(let socket):
+            try UnixSocket.receiveStream(from: socket, into: pieces, byteCount: byteCount)
+        }
+    }
+
+    /// Feeds the bytes that have come to the parser of the handshake, and takes the line's bytes,
+    /// and no byte behind them, off the socket.
+    func readHandshake(
+        _ parser: inout HandshakeParser
+    ) throws(Errno) -> HandshakeParser.Outcome {
+        switch descriptor {
+        case .none: return .malformed
+        case .some(let socket):
+            while true {
+                var seen = 0
+                let result = try UnixSocket.peek(socket) { bytes in
+                    seen = bytes.count
+                    return parser.parse(bytes)
+                }
+                switch result {
+                case .wouldBlock: return .incomplete
+                case .endOfFile, .bytes(.malformed): return .malformed
+                case .bytes(.incomplete): _ = try UnixSocket.skip(seen, of: socket)
+                case .bytes(.port(let port, let byteCount)):
+                    _ = try UnixSocket.skip(byteCount, of: socket)
+                    return .port(port, byteCount: byteCount)
+                }
+            }
+        }
+    }
+
+    /// Whether bytes of the host wait to be read; false at their end.
+    var hasWaitingBytes: Bool {
+        switch descriptor {
+        case .none: return false
+        case .some(let socket):
+            // A socket that cannot be read has no bytes for anybody.
+            guard let result = try? UnixSocket.peek(socket, { _ in true }) else { return false }
+            if case .bytes = result { return true }
+            return false
+        }
+    }
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+import Logging
+import SystemPackage
+
+// Services on the host, which the guest connects to: the guest's port 5000 of the host is the
+// listener at `<path>_5000`.
+extension Multiplexer {
+    /// The guest asks for a connection.
+    ///
+    /// - Returns: false when there is no room for one.
+    func open(_ header: VsockHeader, _ type: PacketType) -> Bool {
+        statistics.requestsFromGuest &+= 1
+        guard connectionCount < options.connectionLimit, let slot = table.allocate() else {
+            return false
+        }
+        let key = ConnectionKey(
+            peer: .host, peerPort: VsockPort(rawValue: header.destinationPort),
+            guestPort: VsockPort(rawValue: header.sourcePort))
+        table[slot].connection = Connection(
+            key: key, type: type, allocation: options.bufferByteCount)
+        table[slot].connection.open(with: header)
+        table[slot].connection.phase = .connectingToHost
+        table[slot].expectedBuffers = 1
+        table[slot].askedAt = loop.now
+        table.insert(slot)
+        connectToHost(slot)
+        return true
+    }
+
+    /// Tries to connect to the listener of the port.
+    ///
+    /// A listener whose backlog is full is tried again for a while: there is no event for its end.
+    func connectToHost(_ slot: Int) {
+        let port = table[slot].connection.key.peerPort.rawValue
+        do throws(Errno) {
+            guard let address = UnixAddress(path: "\(options.path)_\(port)") else {
+                throw .fileNameTooLong
+            }
+            let socket = try UnixSocket.connect(to: address)
+            try table[slot].host.open(socket, loop: loop, handler: self, tag: slot)
+            table[slot].connection.connectedToHost()
+        } catch {
+            let limit = options.connectTimeout.wholeNanoseconds
+            let end = table[slot].askedAt.advanced(byNanoseconds: limit)
+            if error == .wouldBlock && loop.now < end {
+                wait(slot, .connectRetry)
+                return
+            }
+            log.debug(
+                "the guest's connection is refused",
+                metadata: ["port": "\(port)", "reason": "\(error)"])
+            statistics.failedConnects &+= 1
+            table[slot].connection.reset()
+        }
+        refresh(slot)
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+
+// What the host's sockets report, and how either side's end is carried to the other.
+extension Multiplexer: EventHandler {
+    func descriptorReady(_ readiness: Readiness, tag: Int) {
+        if tag == Self.listenerTag {
+            acceptClients()
+            return
+        }
+        switch table[tag].connection.phase {
+        case .handshaking:
+            readHandshake(tag)
+        case .connectingToGuest:
+            clientReady(tag, readiness)
+        case .established:
+            hostReady(tag, readiness)
+        case .resetting, .lingering:
+            lingererReady(tag, readiness)
+        case .free, .connectingToHost, .closing:
+            break
+        }
+    }
+
+    /// A client that waits for the guest's answer may leave; what it has sent is delivered all the
+    /// same, if there is anything.
+    private func clientReady(_ slot: Int, _ readiness: Readiness) {
+        guard readiness.contains(.hangUp) else { return }
+        if table[slot].host.hasWaitingBytes {
+            table[slot].connection.hostShutDown(.receive)
+        } else {
+            abandon(slot)
+        }
+    }
+
+    private func hostReady(_ slot: Int, _ readiness: Readiness) {
+        if readiness.contains(.writable) { flush(slot) }
+        let ends: Readiness = [.peerClosed, .hangUp, .error]
+        if !readiness.isDisjoint(with: ends.union(.readable)) {
+            table[slot].connection.hostReadable(isEnding: !readiness.isDisjoint(with: ends))
+        }
+        if readiness.contains(.hangUp) { hostGone(slot) }
+        refresh(slot)
+    }
+
+    /// Sends what waits for the host's socket.
+    private func flush(_ slot: Int) {
+        let delivery = table[slot].host.flush(loop: loop)
+        account(delivery, slot)
+        if table[slot].host.backlog.isEmpty
+            && table[slot].connection.guestShutdown.contains(.send)
+        {
+            table[slot].host.shutDown(.writing)
+        }
+    }
+
+    /// Nothing flows to the host any more; what it has sent is still to be read.
+    func hostGone(_ slot: Int) {
+        let forgotten = table[slot].host.discardBacklog(loop: loop)
+        table[slot].connection.forwarded(forgotten)
+        let isUnwanted = table[slot].connection.guestShutdown.contains(.receive)
+        table[slot].connection.hostShutDown(isUnwanted ? .both : .receive)
+    }
+
+    // MARK: The guest's end
+
+    /// The guest has closed a half: the host's socket is closed alike, after what was sent before.
+    func guestShutDown(_ slot: Int) {
+        let halves = table[slot].connection.guestShutdown
+        if halves.contains(.receive) { table[slot].host.shutDown(.reading) }
+        if halves.contains(.send) && table[slot].host.backlog.isEmpty {
+            table[slot].host.shutDown(.writing)
+        }
+        refresh(slot)
+    }
+
+    /// RST is owed to the guest: the host's side ends as soon as it has taken what was sent before.
+    func hostboundEnded(_ slot: Int) {
+        statistics.resets &+= 1
+        table.removeWaiting(slot)
+        if table[slot].host.backlog.isEmpty {
+            table[slot].host.close(loop: loop)
+        } else {
+            table[slot].host.shutDown(.reading)
+        }
+        refresh(slot)
+    }
+
+    /// The guest has no part in the connection any more: its ports are free, and its slot as soon
+    /// as the host has taken what was sent before.
+    func forgotten(_ slot: Int) {
+        table.remove(slot)
+        table.removeReady(slot)
+        if table[slot].host.backlog.isEmpty || !table[slot].host.isOpen {
+            release(slot)
+            return
+        }
+        table[slot].connection.phase = .lingering
+        table[slot].host.shutDown(.reading)
+        if table.waitingCount(.linger) >= options.lingerLimit,
+            let oldest = table.firstWaiting(.linger)
+        {
+            release(oldest)
+        }
+        wait(slot, .linger)
+    }
+
+    private func lingererReady(_ slot: Int, _ readiness: Readiness) {
+        if readiness.contains(.writable) { _ = table[slot].host.flush(loop: loop) }
+        let isOver = readiness.contains(.hangUp) || table[slot].host.backlog.isEmpty
+        guard isOver else { return }
+        if table[slot].connection.phase == .lingering {
+            release(slot)
+        } else {
+            table[slot].host.close(loop: loop)
+        }
+    }
+
+    /// Gives a slot back, with its ports and its socket.
+    func release(_ slot: Int) {
+        table[slot].host.close(loop: loop)
+        table.remove(slot)
+        table.release(slot)
+    }
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+
+/// A place for one connection: its state, its socket, and its places in the table's lists.
+struct ConnectionSlot: ~Copyable {
+    var connection = Connection(allocation: 0)
+    var host = HostSocket()
+    var handshake = HandshakeParser()
+
+    /// Receive buffers to offer to the next read of the socket: grows while they are all filled.
+    var expectedBuffers = 1
+
+    /// Place in the list of connections that have something for the guest.
+    var ready = ListLinks()
+    /// Place in the list of connections that wait for the same length of time.
+    var waiting = ListLinks()
+    /// Which of those lists; nil when there is nothing to wait for.
+    var patience: Patience?
+    /// When the wait is over.
+    var deadline = Instant(nanoseconds: 0)
+    /// When the guest asked for a connection that the host's listener has no room for yet.
+    var askedAt = Instant(nanoseconds: 0)
+}
+
+/// What a connection waits for, and no longer than a fixed time.
+enum Patience: Int, CaseIterable {
+    /// A client's line.
+    case handshake
+    /// Room in the backlog of the host's listener, before the next try.
+    case connectRetry
+    /// The guest's RESPONSE.
+    case response
+    /// The guest's RST, or that it has forgotten the connection by itself.
+    case closing
+    /// A slow reader on the host.
+    case linger
+}
+
+/// Neighbours in a doubly linked list of slots.
+struct ListLinks: BitwiseCopyable {
+    static let none: Int32 = -1
+    var previous = Self.none
+    var next = Self.none
+    var isLinked = false
+}

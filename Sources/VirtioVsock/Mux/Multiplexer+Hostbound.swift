@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+import Virtio
+
+// Packets from the guest. Payload of consecutive packets of one connection is gathered and goes to
+// the host's socket in one call, straight from guest memory; only then are the chains given back.
+// Every chain is given back, whatever was in it.
+extension Multiplexer {
+    /// Chains taken from the guest before everybody else has a turn.
+    static let packetsPerTurn = 256
+
+    /// Takes the guest's packets, as many as the budget allows.
+    func serveHostbound() {
+        guard hostboundIsDue, let queue = hostboundQueue else { return }
+        queue.suppressNotifications()
+        var left = Self.packetsPerTurn
+        // Each packet may have to be refused: none is taken that could not be.
+        while left > 0 && !resets.isFull {
+            left -= 1
+            if let buffer = takePacket(queue) {
+                accept(buffer)
+                finished[finishedCount] = buffer.id
+                finishedCount &+= 1
+            } else if queue.breakage != nil || !queue.requestNotifications() {
+                hostboundIsDue = false
+                break
+            } else {
+                queue.suppressNotifications()
+            }
+        }
+        endRun()
+        giveBack(to: queue)
+    }
+
+    private func giveBack(to queue: Virtqueue) {
+        for index in 0..<finishedCount {
+            queue.put(UsedBuffer(id: finished[index], writtenLength: 0))
+        }
+        finishedCount = 0
+        queue.flush()
+        queue.signal()
+    }
+
+    @inline(__always)
+    private func takePacket(_ queue: Virtqueue) -> Buffer? {
+        let wasBroken = queue.breakage != nil
+        pieces[0].removeAll()
+        do {
+            return try queue.take(&pieces[0])
+        } catch {
+            if !wasBroken { report(error, of: "tx") }
+            return nil
+        }
+    }
+
+    // MARK: One packet
+
+    @inline(__always)
+    private func accept(_ buffer: Buffer) {
+        statistics.packetsFromGuest &+= 1
+        let packet = pieces[0].slice(buffer.readablePieces)
+        guard let header = VsockHeader(packet) else {
+            statistics.malformedPackets &+= 1
+            return
+        }
+        guard header.sourceCID == UInt64(guest.rawValue) else {
+            statistics.foreignPackets &+= 1
+            return
+        }
+        let room = buffer.readableLength &- UInt64(VsockHeader.byteCount)
+        let isWhole = UInt64(header.length) <= room && buffer.writablePieceCount == 0
+        guard let slot = find(header) else {
+            acceptStray(header, isWhole: isWhole)
+            return
+        }
+        guard isWhole else {
+            // A piece of the stream is missing for good.
+            statistics.malformedPackets &+= 1
+            endRun()
+            table[slot].connection.reset()
+            hostboundEnded(slot)
+            return
+        }
+        if slot != runSlot { endRun() }
+        perform(table[slot].connection.receive(header), slot, header, packet)
+    }
+
+    /// The connection that a packet belongs to; nil when there is none of its ports and type.
+    @inline(__always)
+    private func find(_ header: VsockHeader) -> Int? {
+        guard header.destinationCID == UInt64(ContextID.host.rawValue),
+            let slot = table.find(key(of: header)),
+            table[slot].connection.type.rawValue == header.type
+        else { return nil }
+        return slot
+    }
+
+    @inline(__always)
+    private func key(of header: VsockHeader) -> ConnectionKey {
+        ConnectionKey(
+            peer: .host, peerPort: VsockPort(rawValue: header.destinationPort),
+            guestPort: VsockPort(rawValue: header.sourcePort))
+    }
+
+    /// A packet of no connection: a new one is asked for, or RST is the answer.
+    ///
+    /// RST itself is never answered.
+    private func acceptStray(_ header: VsockHeader, isWhole: Bool) {
+        endRun()
+        if header.operation == Operation.reset.rawValue { return }
+        if isWhole, header.operation == Operation.request.rawValue,
+            header.destinationCID == UInt64(ContextID.host.rawValue),
+            let type = PacketType(rawValue: header.type), isServed(type)
+        {
+            if table.find(key(of: header)) == nil, open(header, type) { return }
+        }
+        statistics.refusals &+= 1
+        resets.refuse(header)
+    }
+
+    private func isServed(_ type: PacketType) -> Bool { type == .stream }
+
+    @inline(__always)
+    private func perform(
+        _ effect: Connection.Effect, _ slot: Int, _ header: VsockHeader, _ packet: IOVectorSlice
+    ) {
+        if effect == .deliver {
+            gather(slot, packet, byteCount: Int(header.length))
+        } else {
+            endRun()
+            performOther(effect, slot, header)
+        }
+    }
+
+    @inline(never)
+    private func performOther(_ effect: Connection.Effect, _ slot: Int, _ header: VsockHeader) {
+        switch effect {
+        case .none, .deliver:
+            refresh(slot)
+        case .discard:
+            table[slot].connection.forwarded(Int(header.length))
+            refresh(slot)
+        case .opened:
+            clientAccepted(slot)
+        case .shutDown:
+            guestShutDown(slot)
+        case .reset:
+            hostboundEnded(slot)
+        case .forgotten:
+            forgotten(slot)
+        }
+    }
+
+    // MARK: Payload
+
+    @inline(__always)
+    private func gather(_ slot: Int, _ packet: IOVectorSlice, byteCount: Int) {
+        if payload[0].count &+ packet.count > Self.piecesPerCall { endRun() }
+        runSlot = slot
+        payload[0].append(packet, from: VsockHeader.byteCount, byteCount: byteCount)
+    }
+
+    /// Hands what was gathered to its socket.
+    func endRun() {
+        guard runSlot >= 0 else { return }
+        let slot = runSlot
+        runSlot = -1
+        var start = 0
+        while start < payload[0].count {
+            let end = min(start + Self.piecesPerCall, payload[0].count)
+            let part = payload[0].slice(start..<end)
+            let byteCount = part.byteCount
+            statistics.bytesFromGuest &+= UInt64(byteCount)
+            let delivery = table[slot].host.deliver(part, byteCount: byteCount, loop: loop)
+            account(delivery, slot)
+            start = end
+        }
+        payload[0].removeAll()
+        refresh(slot)
+    }
+
+    /// Notes what became of bytes on their way to the host.
+    func account(_ delivery: HostSocket.Delivery, _ slot: Int) {
+        if delivery.isRefused { table[slot].connection.hostShutDown(.receive) }
+        table[slot].connection.forwarded(delivery.forwarded)
+    }
+}

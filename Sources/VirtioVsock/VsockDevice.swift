@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import LinuxIO
+public import Logging
+public import Virtio
+
+/// A virtio socket device (virtio 1.3 §5.10): carries AF_VSOCK connections of one guest to Unix
+/// sockets on the host, and from them.
+///
+/// - A client on the host connects to the device's path, writes `CONNECT <port>\n` and reads
+///   `OK <host port>\n`.
+/// - The guest connects to port N of the host (context identifier 2) and reaches the listener at
+///   `<path>_N`.
+///
+/// The device belongs to its event loop's thread. It works with two queues or three: some
+/// front-ends keep the event queue to themselves.
+public final class VsockDevice {
+    private enum Queue: Int, CaseIterable {
+        case receive
+        case transmit
+        case event
+    }
+
+    /// VIRTIO_VSOCK_F_STREAM.
+    private static let stream = VirtioFeatures.bit(0)
+    /// VIRTIO_VSOCK_F_NO_IMPLIED_STREAM.
+    private static let noImpliedStream = VirtioFeatures.bit(2)
+
+    private let multiplexer: Multiplexer
+    private let guest: ContextID
+
+    /// Checks the options and listens for clients at the path.
+    ///
+    /// - Parameters:
+    ///   - loop: serves the device; called on its thread.
+    ///   - options: see there.
+    ///   - logger: where the device's messages go.
+    /// - Throws: what is wrong with the options, or why the path cannot be listened at.
+    public init(loop: EventLoop, options: VsockOptions, logger: Logger) throws(VsockError) {
+        try options.validate()
+        guard let address = UnixAddress(path: options.path) else {
+            throw .illegalPath(options.path)
+        }
+        guest = ContextID(rawValue: UInt32(truncatingIfNeeded: options.guestCID))
+        multiplexer = Multiplexer(loop: loop, options: options, guest: guest, log: logger)
+        try multiplexer.listen(at: address)
+    }
+
+    /// Ends every connection and stops listening; the device is not used any more.
+    ///
+    /// The event loop keeps the device alive until this is called.
+    public func close() {
+        multiplexer.close()
+    }
+
+    /// What the device has done so far.
+    public var statistics: VsockStatistics { multiplexer.statistics }
+
+    /// Connections, open or closing.
+    public var connectionCount: Int { multiplexer.connectionCount }
+}
+
+extension VsockDevice: VirtioDevice {
+    public var offeredFeatures: VirtioFeatures {
+        [
+            .version1, .indirectDescriptors, .eventIndex, .ringPacked, .inOrder,
+            Self.stream, Self.noImpliedStream,
+        ]
+    }
+
+    public var queueCount: Int { Queue.allCases.count }
+
+    /// The guest's context identifier, 64 bits little-endian (virtio 1.3 §5.10.4, guest_cid).
+    public func readConfiguration() -> [UInt8] {
+        (0..<8).map { UInt8(truncatingIfNeeded: UInt64(guest.rawValue) >> (8 * $0)) }
+    }
+
+    public func writeConfiguration(_ bytes: [UInt8], at offset: Int) -> Bool { false }
+
+    public func featuresNegotiated(_ features: VirtioFeatures) {}
+
+    public func startQueue(_ queue: Virtqueue, at index: Int) {
+        switch Queue(rawValue: index) {
+        case .receive: multiplexer.startGuestbound(queue)
+        case .transmit: multiplexer.startHostbound(queue)
+        case .event, nil: break
+        }
+    }
+
+    public func driverNotified(queueAt index: Int) {
+        switch Queue(rawValue: index) {
+        case .receive: multiplexer.receiveBuffersPosted()
+        case .transmit: multiplexer.packetsQueued()
+        case .event, nil: break
+        }
+    }
+
+    /// No buffer is held from one turn of the loop to the next: there is nothing to wait for.
+    public func stopQueue(at index: Int) {
+        switch Queue(rawValue: index) {
+        case .receive: multiplexer.guestboundQueue = nil
+        case .transmit: multiplexer.hostboundQueue = nil
+        case .event, nil: break
+        }
+    }
+
+    public func expediteStop(ofQueueAt index: Int) {}
+
+    public func reset() {
+        multiplexer.forgetDriver()
+    }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+
+/// What a vsock device is made of.
+public struct VsockOptions: Sendable {
+    /// The guest's context identifier: not 0, 1, 2 or 0xffffffff, and no more than 32 bits.
+    public var guestCID: UInt64
+    /// Where clients on the host connect, and the start of the names of the sockets that the guest
+    /// connects to: `<path>_<port>`.
+    public var path: String
+
+    /// Bytes of each connection that the guest may have under way to the host (buf_alloc).
+    public var bufferByteCount: UInt32 = 256 * 1024
+    /// Connections at once, closing ones included.
+    public var connectionLimit = 4096
+    /// Clients at once that have not named a port yet; one more displaces the oldest.
+    public var handshakeLimit = 256
+    /// How long a client may take to name a port.
+    public var handshakeTimeout = Duration.seconds(5)
+    /// How long the guest may take to answer, and a full listener on the host to make room.
+    public var connectTimeout = Duration.seconds(2)
+    /// How long the ports of a connection that the guest has not confirmed to be over are not used
+    /// again: longer than the 8 s that Linux waits.
+    public var closeTimeout = Duration.seconds(10)
+    /// How long bytes wait for a reader on the host after the guest has closed.
+    public var lingerTimeout = Duration.seconds(600)
+    /// Connections at once that wait like that; one more displaces the oldest.
+    public var lingerLimit = 1024
+
+    public init(guestCID: UInt64, path: String) {
+        self.guestCID = guestCID
+        self.path = path
+    }
+
+    /// Bytes that a port adds to the path at most: `_4294967295`.
+    static let portSuffixByteCount = 11
+
+    /// Checks what was given.
+    func validate() throws(VsockError) {
+        guard let cid = UInt32(exactly: guestCID), ContextID(rawValue: cid).isUsableByGuest else {
+            throw .illegalContextID(guestCID)
+        }
+        let limit = UnixAddress.maximumByteCount - Self.portSuffixByteCount
+        let length = path.utf8.count
+        guard length <= limit else {
+            throw .pathTooLong(path: path, byteCount: length, limit: limit)
+        }
+        guard UnixAddress(path: path) != nil else { throw .illegalPath(path) }
+        guard bufferByteCount >= 4096, bufferByteCount <= 1 << 30 else {
+            throw .illegalBufferSize(bufferByteCount)
+        }
+        guard (1...65_536).contains(connectionLimit) else {
+            throw .illegalConnectionLimit(connectionLimit)
+        }
+    }
+}
+
+/// Why a vsock device cannot be made.
+public enum VsockError: Error, Equatable, CustomStringConvertible {
+    /// Not an identifier that a guest may have.
+    case illegalContextID(UInt64)
+    /// The path leaves no room for the port.
+    case pathTooLong(path: String, byteCount: Int, limit: Int)
+    /// The path is empty or has a zero byte.
+    case illegalPath(String)
+    /// The credit of a connection is out of range.
+    case illegalBufferSize(UInt32)
+    /// The number of connections is out of range.
+    case illegalConnectionLimit(Int)
+    /// The socket for clients on the host cannot be made.
+    case listener(UnixListener.Failure)
+    /// The event loop does not take the socket.
+    case eventLoop(path: String, reason: String)
+
+    public var description: String {
+        switch self {
+        case .illegalContextID(let identifier):
+            """
+            a guest cannot have the context identifier \(identifier): choose one from 3 to \
+            4294967294
+            """
+        case .pathTooLong(let path, let byteCount, let limit):
+            """
+            \(path): the path has \(byteCount) bytes; at most \(limit) leave room for the \
+            sockets of single ports (_4294967295)
+            """
+        case .illegalPath:
+            "the path of a vsock device must not be empty, nor hold a zero byte"
+        case .illegalBufferSize(let byteCount):
+            "a connection cannot have \(byteCount) bytes of credit: choose 4096 to 1073741824"
+        case .illegalConnectionLimit(let limit):
+            "a vsock device cannot have \(limit) connections: choose 1 to 65536"
+        case .listener(let failure):
+            failure.description
+        case .eventLoop(let path, let reason):
+            "\(path): \(reason)"
+        }
+    }
+}
