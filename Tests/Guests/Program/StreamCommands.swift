@@ -16,14 +16,21 @@ extension StreamAddress {
     }
 }
 
-/// `exercise serve ADDRESS`: serves until the program is ended; says "serving" once it listens.
+/// `exercise serve ADDRESS [COUNT]`: serves until COUNT connections have ended, without it until the
+/// program is ended; says "serving" once it listens.
 func runServer(_ arguments: [String]) throws {
-    guard arguments.count == 1 else { throw UsageError() }
+    guard (1...2).contains(arguments.count) else { throw UsageError() }
+    let count: Int = arguments.count == 2 ? try number(arguments[1]) : .max
     let server = try StreamServer(at: StreamAddress(parsing: arguments[0]))
     print("serving")
     fflush(nil)
-    while true { pause() }
-    withExtendedLifetime(server) {}
+    while server.statistics.finishedConnections < count { usleep(10_000) }
+    if let failure = server.statistics.failures.first { throw ServingError(description: failure) }
+}
+
+/// A connection that was served ended wrongly.
+struct ServingError: Error, CustomStringConvertible {
+    let description: String
 }
 
 /// `exercise send|receive ADDRESS MIB SEED`.

@@ -9,7 +9,7 @@ struct UsageError: Error {
     static let text = """
         usage: exercise disk DEVICE MIB TRANSFERS THREADS SEED
                exercise disk-load DEVICE MIB THREADS
-               exercise serve ADDRESS
+               exercise serve ADDRESS [COUNT]
                exercise send|receive ADDRESS MIB SEED
                exercise crowd ADDRESS CONNECTIONS KIB ROUNDS
         ADDRESS is vsock:CID:PORT (CID "any" to listen), unix:PATH or guest:PATH:PORT
