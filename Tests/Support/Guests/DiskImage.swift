@@ -23,6 +23,6 @@ public struct DiskImage: Sendable {
 
     /// Checks the ext4 file system of the first partition, as the `disk` scenario lays it out.
     public func checkFileSystem() throws {
-        _ = try ChildProcess.output(of: ["e2fsck", "-f", "-n", path + "?offset=1048576"])
+        _ = try ChildProcess.output(of: ["/sbin/e2fsck", "-f", "-n", path + "?offset=1048576"])
     }
 }
