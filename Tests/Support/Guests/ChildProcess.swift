@@ -25,11 +25,12 @@ public final class ChildProcess: Sendable {
     ///   - arguments: the program, found in PATH, and its arguments.
     ///   - environment: what is set beside the environment of this process.
     ///   - errorPath: the file that standard error is appended to.
-    ///   - onLine: called for each line of standard output, on a thread of its own.
+    ///   - onLine: called for each line of standard output, on a thread of its own, and once with nil
+    ///     at its end.
     /// - Throws: `GuestError` when the program cannot be started.
     init(
         _ arguments: [String], environment: [String: String] = [:], errorPath: String,
-        onLine: @escaping @Sendable (String) -> Void
+        onLine: @escaping @Sendable (String?) -> Void
     ) throws {
         let started = try Spawner.shared.spawn(
             ["setpriv", "--pdeathsig", "KILL", "--"] + arguments, environment: environment,
@@ -40,6 +41,7 @@ public final class ChildProcess: Sendable {
         let output = started.output
         detachThread { [progress] in
             Self.readLines(from: output, onLine)
+            onLine(nil)
             progress.update { $0.outputEnded = true }
         }
     }
@@ -76,7 +78,7 @@ public final class ChildProcess: Sendable {
     static func output(of arguments: [String]) throws -> String {
         let lines = Monitor<[String]>([])
         let process = try ChildProcess(arguments, errorPath: "/dev/null") { line in
-            lines.update { $0.append(line) }
+            if let line { lines.update { $0.append(line) } }
         }
         let status = process.waitForExit(within: .seconds(60))
         process.killAndWait()

@@ -6,6 +6,7 @@ public final class Guest: Sendable {
     /// What the agent has said so far.
     struct Agent: Sendable {
         var readyCount = 0
+        var hasEnded = false
         var nextIdentifier = 1
         var outputs: [Int: GuestCommand.Output] = [:]
         var transcript: [String] = []
@@ -31,7 +32,11 @@ public final class Guest: Sendable {
             GuestMachine(setup: setup, devices: devices, consolePath: folder + "/console.log")
                 .command(),
             environment: ["TMPDIR": "/dev/shm"], errorPath: folder + "/errors.log",
-            onLine: { line in agent.update { $0.take(line) } })
+            onLine: { line in
+                agent.update { agent in
+                    if let line { agent.take(line) } else { agent.hasEnded = true }
+                }
+            })
         do {
             try waitUntilReady(boots: 1)
         } catch {
@@ -51,7 +56,7 @@ public final class Guest: Sendable {
     public func run(_ command: String, within timeout: Duration = .seconds(120)) throws -> String {
         let started = start(command)
         guard let status = started.waitForExit(within: timeout) else {
-            throw failure("\"\(command)\" did not end within \(timeout)")
+            throw failure("\"\(command)\" did not end within \(timeout), or the guest did")
         }
         guard status == 0 else { throw failure("\"\(command)\" failed with status \(status)") }
         return started.text
@@ -61,7 +66,7 @@ public final class Guest: Sendable {
     public func start(_ command: String) -> GuestCommand {
         let identifier = agent.update { agent in
             defer { agent.nextIdentifier += 1 }
-            agent.outputs[agent.nextIdentifier] = GuestCommand.Output()
+            agent.outputs[agent.nextIdentifier] = GuestCommand.Output(boot: agent.readyCount)
             return agent.nextIdentifier
         }
         process.write(line: "\(identifier) \(command)")
@@ -92,9 +97,8 @@ public final class Guest: Sendable {
     }
 
     private func waitUntilReady(boots: Int) throws {
-        let process = process
         let isReady = agent.wait(within: .seconds(90)) { agent in
-            agent.readyCount >= boots ? true : process.isRunning ? nil : false
+            agent.readyCount >= boots ? true : agent.hasEnded ? false : nil
         }
         if isReady != true { throw failure("the guest did not come up") }
     }

@@ -3,6 +3,8 @@
 /// A shell command that runs in a guest.
 public struct GuestCommand: Sendable {
     struct Output: Sendable {
+        /// The boot of the guest that the command runs in.
+        let boot: Int
         var lines: [String] = []
         var status: Int?
     }
@@ -15,17 +17,29 @@ public struct GuestCommand: Sendable {
         guest.agent.update { $0.outputs[identifier]?.lines.joined(separator: "\n") ?? "" }
     }
 
-    /// The exit status; nil when the command did not end within `timeout`.
+    /// The exit status; nil when the command did not end within `timeout`, or the guest did.
     public func waitForExit(within timeout: Duration) -> Int? {
-        guest.agent.wait(within: timeout) { $0.outputs[identifier]?.status }
+        let answer: Int?? = guest.agent.wait(within: timeout) { agent in
+            if let status = agent.outputs[identifier]?.status { return .some(status) }
+            return agent.canStillAnswer(identifier) ? nil : .some(nil)
+        }
+        return answer ?? nil
     }
 
     /// Waits for a line that the command prints.
     public func waitForLine(_ line: String, within timeout: Duration = .seconds(60)) throws {
         let answer: Bool? = guest.agent.wait(within: timeout) { agent in
-            guard let output = agent.outputs[identifier] else { return false }
-            return output.lines.contains(line) ? true : output.status == nil ? nil : false
+            if agent.outputs[identifier]?.lines.contains(line) == true { return true }
+            return agent.canStillAnswer(identifier) ? nil : false
         }
         if answer != true { throw guest.failure("the line \"\(line)\" did not come: \(text)") }
+    }
+}
+
+extension Guest.Agent {
+    /// Whether a command may still print: it runs, and so does the kernel that it was started in.
+    func canStillAnswer(_ identifier: Int) -> Bool {
+        guard let output = outputs[identifier] else { return false }
+        return output.status == nil && output.boot == readyCount && !hasEnded
     }
 }
