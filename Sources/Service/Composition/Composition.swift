@@ -1,11 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import LinuxIO
+import Logging
+import VhostUser
+import VirtioVsock
+
 /// Which devices a service has, and how each is made.
 ///
-/// A third device model is one more case here.
+/// A third device model is one more builder here.
 enum Composition {
     /// The builders of the devices that the configuration names.
     static func builders(for configuration: ServiceConfiguration) -> [DeviceBuilder] {
-        []
+        var builders: [DeviceBuilder] = []
+        let withheld = configuration.withheldFeatures
+        if let vsock = configuration.vsock {
+            builders.append(vsockBuilder(vsock, withholding: withheld))
+        }
+        return builders
+    }
+
+    /// The names that `withheldFeatures` may have.
+    static var withholdableFeatures: [String] { WithheldFeatures.names.map(\.name) }
+
+    /// What the server of a device is told.
+    static func serverOptions(name: String, withholding names: [String]) -> VhostUserOptions {
+        var withheld = WithheldFeatures()
+        for name in names {
+            if let features = WithheldFeatures(name: name) { withheld.formUnion(features) }
+        }
+        return VhostUserOptions(name: name, withheld: withheld)
+    }
+
+    /// Listens for front-ends at a path that was checked before.
+    static func listener(at path: String) throws -> UnixListener {
+        guard let address = UnixAddress(path: path) else {
+            throw ConfigurationError.pathTooLong(
+                flag: "socket", path: path, limit: UnixAddress.maximumByteCount)
+        }
+        return try UnixListener(address)
     }
 }

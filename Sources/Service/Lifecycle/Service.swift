@@ -9,7 +9,7 @@ public enum Service {
     public static let version = "0.1.0"
 
     /// Names that `ServiceConfiguration.withheldFeatures` may have.
-    public static let withholdableFeatures: [String] = ["packed"]
+    public static let withholdableFeatures = Composition.withholdableFeatures
 
     /// Serves until SIGTERM or SIGINT.
     ///
