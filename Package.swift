@@ -39,7 +39,7 @@ let layers = [
     Layer("VirtioSCSI", .data, imports: ["Virtio", "SCSI", "LinuxIO"], packages: [logging]),
     Layer(
         "FileBackstore", .data, imports: ["BlockStorage", "LinuxIO", "CLibaio", "CLinux"],
-        packages: [logging]),
+        packages: [logging, system]),
     Layer(
         "Service", .control,
         imports: [
@@ -52,7 +52,9 @@ let layers = [
 let supports = [
     Layer("Driver", .data, imports: ["Virtio", "LinuxIO", "CLinux"]),
     Layer("FrontEnd", .control, imports: ["Driver", "LinuxIO"]),
-    Layer("Kernel", .control, imports: ["LinuxIO"]),
+    Layer(
+        "Kernel", .control, imports: ["FileBackstore", "BlockStorage", "LinuxIO", "CLibaio"],
+        packages: [system]),
     Layer("Guests", .control, imports: []),
 ]
 
@@ -97,7 +99,11 @@ let package = Package(
         + layers.map { target($0) }
         + supports.map { target($0, at: "Tests/Support/\($0.name)") }
         + [
-            tests("LinuxIOTests", ["LinuxIO", "Kernel"]),
+            tests("LinuxIOTests", ["LinuxIO", "Kernel"], packages: [system]),
+            tests(
+                "FileBackstoreTests", ["FileBackstore", "BlockStorage", "LinuxIO", "Kernel"],
+                packages: [system]),
+            tests("ArchitectureTests", []),
             tests("ServiceTests", ["Service"]),
             tests("VirtioTests", ["Virtio", "LinuxIO", "Driver"]),
             tests("ContractTests", ["Virtio", "LinuxIO", "Driver"]),

@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 const int cl_o_direct = O_DIRECT;
@@ -18,6 +19,8 @@ const int cl_msg_cmsg_cloexec = MSG_CMSG_CLOEXEC;
 const unsigned int cl_fallocate_keep_size = FALLOC_FL_KEEP_SIZE;
 const unsigned int cl_fallocate_punch_hole = FALLOC_FL_PUNCH_HOLE;
 const unsigned int cl_fallocate_zero_range = FALLOC_FL_ZERO_RANGE;
+const unsigned int cl_rwf_dsync = RWF_DSYNC;
+const unsigned int cl_rwf_nowait = RWF_NOWAIT;
 const int cl_seek_data = SEEK_DATA;
 const int cl_seek_hole = SEEK_HOLE;
 
@@ -125,7 +128,7 @@ int cl_direct_io_alignment(int descriptor, uint32_t *memory, uint32_t *offset) {
     const char *fields = (const char *)&status + 0x98;
     memcpy(memory, fields, sizeof *memory);
     memcpy(offset, fields + sizeof *memory, sizeof *offset);
-    return 0;
+    return 1;
 }
 
 int cl_block_device_geometry(
@@ -143,4 +146,21 @@ int cl_block_device_geometry(
 int cl_lock_whole_file(int descriptor, int exclusive) {
     struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
     return fcntl(descriptor, F_OFD_SETLK, &lock);
+}
+
+int cl_file_system_type(int descriptor, int64_t *type) {
+    struct statfs status;
+    if (fstatfs(descriptor, &status) < 0) return -1;
+    *type = (int64_t)status.f_type;
+    return 0;
+}
+
+ssize_t cl_write_vectors(
+    int descriptor, const struct iovec *vectors, int count, int64_t offset, int durable) {
+    return pwritev2(descriptor, vectors, count, offset, durable ? RWF_DSYNC : 0);
+}
+
+int cl_block_device_discard(int descriptor, uint64_t offset, uint64_t length) {
+    uint64_t range[2] = {offset, length};
+    return ioctl(descriptor, BLKDISCARD, range);
 }

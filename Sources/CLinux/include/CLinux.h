@@ -57,8 +57,8 @@ ssize_t cl_receive_with_descriptors(
 ssize_t cl_send_with_descriptors(
     int socket, const void *bytes, size_t length, const int *descriptors, size_t count);
 
-/// Alignment that O_DIRECT asks for (statx STATX_DIOALIGN). 0 when the kernel or the file system
-/// does not say. Returns 0, or -1 with errno set.
+/// Alignment that O_DIRECT asks for (statx STATX_DIOALIGN); both 0 when the file has no direct I/O.
+/// Returns 1, 0 when the kernel or the file system does not say, or -1 with errno set.
 int cl_direct_io_alignment(int descriptor, uint32_t *memory, uint32_t *offset);
 
 /// Size in bytes, logical and physical block size of a block device. Returns 0, or -1 with errno.
@@ -67,5 +67,19 @@ int cl_block_device_geometry(
 
 /// Open file description locks (F_OFD_SETLK): 0, or -1 with errno set.
 int cl_lock_whole_file(int descriptor, int exclusive);
+
+/// What kind of file system a file lies on: the f_type of statfs. Returns 0, or -1 with errno set.
+int cl_file_system_type(int descriptor, int64_t *type);
+
+/// pwritev2; with `durable` the data is on the medium when the call returns (RWF_DSYNC).
+ssize_t cl_write_vectors(
+    int descriptor, const struct iovec *vectors, int count, int64_t offset, int durable);
+
+/// Frees a range of a block device (BLKDISCARD). Returns 0, or -1 with errno set.
+int cl_block_device_discard(int descriptor, uint64_t offset, uint64_t length);
+
+/// RWF_DSYNC and RWF_NOWAIT, for aio_rw_flags.
+extern const unsigned int cl_rwf_dsync;
+extern const unsigned int cl_rwf_nowait;
 
 #endif

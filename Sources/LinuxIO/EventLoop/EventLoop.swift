@@ -210,13 +210,15 @@ public final class EventLoop {
     }
 
     private func timeoutMilliseconds(_ limit: Duration?) -> Int32 {
+        // Work that was deferred between two turns does not wait for an event.
+        if isStopping || !deferred.isEmpty { return 0 }
         var nanoseconds = limit?.wholeNanoseconds ?? .max
         if let deadline = timers.nextDeadline {
             let current = now
             let wait = deadline > current ? deadline.nanoseconds - current.nanoseconds : 0
             nanoseconds = min(nanoseconds, wait)
         }
-        if nanoseconds == .max || isStopping { return isStopping ? 0 : -1 }
+        if nanoseconds == .max { return -1 }
         let milliseconds = nanoseconds / 1_000_000 + (nanoseconds % 1_000_000 == 0 ? 0 : 1)
         return Int32(clamping: milliseconds)
     }

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockStorage
+import Glibc
+import LinuxIO
+import Logging
+import SystemPackage
+
+/// A disk's blocks in a regular file or on a block device.
+///
+/// Bytes move between the medium and the pieces of a request past the page cache where the file
+/// allows it (O_DIRECT), else through the cache on worker threads. A store that was opened for
+/// writing has its file for itself.
+///
+/// Once a flush has failed, every later one fails too: the kernel reports a lost page to one
+/// flush only, and the next one would promise what is not so. Opening the file again starts anew.
+@safe public final class FileStore: BlockStore {
+    /// How bytes move.
+    public enum Transfer: Equatable, Sendable {
+        /// Past the page cache, by kernel AIO.
+        case direct
+        /// Past the page cache, on worker threads: the host is short of AIO requests.
+        case directOnWorkers
+        /// Through the page cache, on worker threads.
+        case buffered
+    }
+
+    /// The file's name, for messages.
+    public let path: String
+    public let isReadOnly: Bool
+    public var geometry: BlockGeometry { state.value.geometry }
+    /// How bytes move.
+    public var transfer: Transfer {
+        if alignment == nil { return .buffered }
+        return context.kernelRequestCount > 0 ? .direct : .directOnWorkers
+    }
+
+    private let context: AIOContext
+    private var descriptor: OwnedDescriptor?
+    let descriptorNumber: Int32
+    let isBlockDevice: Bool
+    /// What the kernel asks of transfers; nil when they go through the page cache.
+    let alignment: DirectAlignment?
+    let lane: AIORequest.Lane
+    let state: Cell<State>
+
+    /// What changes while the store is open.
+    struct State {
+        var geometry: BlockGeometry
+        /// Whether writes are tried without waiting first, which on a file may be for space.
+        var refusesToWait: Bool
+        /// Requests that have not ended.
+        var requestCount = 0
+        var isClosed = false
+        var hasFailedToFlush = false
+    }
+
+    /// Opens a file or a block device, and locks it.
+    ///
+    /// - Parameters:
+    ///   - path: the name of a regular file or a block device.
+    ///   - readOnly: whether writes are refused; others may then read the file too.
+    ///   - blockSize: 512 or 4096 bytes; nil for what the medium has, 512 for a file.
+    ///   - context: the way to the kernel, of the loop that uses the store.
+    /// - Throws: why the file cannot be a disk.
+    public init(
+        path: String, readOnly: Bool = false, blockSize: Int? = nil, context: AIOContext
+    ) throws(FileStoreError) {
+        let file = try OpenedFile(path: path, readOnly: readOnly)
+        let measured = try FileGeometry(file, blockSize: blockSize, readOnly: readOnly)
+        self.path = path
+        isReadOnly = readOnly
+        isBlockDevice = measured.isBlockDevice
+        alignment = measured.direct
+        lane = measured.direct == nil ? .workers : .kernel
+        state = Cell(State(geometry: measured.blocks, refusesToWait: !measured.isBlockDevice))
+        descriptorNumber = file.descriptor.rawValue
+        descriptor = file.takeDescriptor()
+        self.context = context
+        context.attach(self)
+    }
+
+    public func submit(_ request: BlockRequest, owner: any BlockRequestOwner, token: UInt64) {
+        context.submit(request, store: self, owner: OwnerReference(owner), token: token)
+    }
+
+    /// Ends the store after the requests that are under way; called once.
+    ///
+    /// Later requests end with `gone`. The file is unlocked and closed with the last request.
+    public func close() {
+        state.value.isClosed = true
+        if state.value.requestCount == 0 { release() }
+    }
+
+    /// Looks how big the file is now.
+    ///
+    /// A part of a block at the end does not count.
+    ///
+    /// - Returns: whether the block count has changed.
+    /// - Throws: `system` when the size cannot be read.
+    @discardableResult
+    public func refreshSize() throws(FileStoreError) -> Bool {
+        let byteCount: UInt64
+        do throws(Errno) {
+            byteCount = try FileGeometry.byteCount(
+                of: descriptorNumber, isBlockDevice: isBlockDevice)
+        } catch {
+            throw .system(path: path, operation: "read its size", error)
+        }
+        let blockCount = byteCount / UInt64(geometry.blockSize)
+        if blockCount == geometry.blockCount { return false }
+        state.value.geometry.blockCount = blockCount
+        return true
+    }
+}
+
+// MARK: For the context
+
+extension FileStore {
+    /// Why a request ends before the kernel sees it; nil when it does not.
+    func refusal(of request: BlockRequest) -> BlockOutcome? {
+        if state.value.isClosed { return .gone }
+        if request.operation == .flush {
+            if state.value.hasFailedToFlush { return .mediumError(goodByteCount: 0) }
+            return isReadOnly ? .done : nil
+        }
+        if isReadOnly && request.operation != .read { return .unsupported }
+        if request.operation == .discard && geometry.discardGranularity == 0 {
+            return .unsupported
+        }
+        return refusal(ofRange: request)
+    }
+
+    private func refusal(ofRange request: BlockRequest) -> BlockOutcome? {
+        let mask = UInt64(geometry.blockSize - 1)
+        precondition(
+            (request.offset | UInt64(bitPattern: Int64(request.byteCount))) & mask == 0,
+            "a request begins and ends at the border of a block")
+        let (end, overflow) = request.offset.addingReportingOverflow(UInt64(request.byteCount))
+        let (size, _) = geometry.blockCount.multipliedReportingOverflow(
+            by: UInt64(geometry.blockSize))
+        if overflow || end > size { return .outOfRange }
+        return request.byteCount == 0 ? .done : nil
+    }
+
+    /// Remembers what a failure says about later requests.
+    func noteFailure(
+        of operation: BlockRequest.Operation, _ outcome: BlockOutcome, errno code: Int32
+    ) {
+        context.logger.error(
+            "I/O failed",
+            metadata: ["path": "\(path)", "operation": "\(operation)", "errno": "\(code)"])
+        switch operation {
+        case .flush:
+            // "Not now" has lost nothing.
+            if outcome != .busy { state.value.hasFailedToFlush = true }
+        case .write(isDurable: true):
+            // It ends in a flush of its own, which may have heard of other writes' loss.
+            if case .mediumError = outcome { state.value.hasFailedToFlush = true }
+        case .write, .read, .discard, .writeZeroes:
+            break
+        }
+    }
+
+    /// A request has ended and its owner knows.
+    func requestEnded() {
+        state.value.requestCount &-= 1
+        if state.value.isClosed && state.value.requestCount == 0 { release() }
+    }
+
+    private func release() {
+        descriptor = nil
+        context.detach(self)
+    }
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CLinux
+import Glibc
+import LinuxIO
+import SystemPackage
+
+/// A file or block device that was opened and locked to be a disk.
+struct OpenedFile: ~Copyable {
+    let descriptor: OwnedDescriptor
+    let path: String
+    let status: stat
+    /// Whether the file was opened with O_DIRECT.
+    var isDirect: Bool { fcntl(descriptor.rawValue, F_GETFL) & cl_o_direct != 0 }
+
+    /// Opens and locks.
+    ///
+    /// A writable disk takes its file for itself; read-only disks share one. The lock belongs to
+    /// the descriptor and goes with it, however the process ends.
+    init(path: String, readOnly: Bool) throws(FileStoreError) {
+        try Self.checkKind(of: Self.status(path: path), path: path)
+        var flags = (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC
+        // Refused while the kernel itself uses the device; means nothing for other files.
+        if !readOnly, try Self.status(path: path).isBlockDevice { flags |= O_EXCL }
+        let opened = try Self.open(path, flags: flags, readOnly: readOnly)
+        let number = opened.rawValue
+        let status = try unsafe Self.status(path: path) { unsafe fstat(number, $0) }
+        try Self.checkKind(of: status, path: path)
+        try Self.lock(number, path: path, readOnly: readOnly)
+        descriptor = opened
+        self.path = path
+        self.status = status
+    }
+
+    /// Gives the descriptor, and with it the lock, to another owner.
+    consuming func takeDescriptor() -> OwnedDescriptor { descriptor }
+
+    /// Opens past the page cache where the file system lets it.
+    private static func open(
+        _ path: String, flags: Int32, readOnly: Bool
+    ) throws(FileStoreError) -> OwnedDescriptor {
+        do throws(Errno) {
+            do throws(Errno) {
+                return try open(path, flags | cl_o_direct)
+            } catch .invalidArgument {
+                return try open(path, flags)
+            }
+        } catch {
+            throw refusal(error, path: path, readOnly: readOnly)
+        }
+    }
+
+    private static func open(_ path: String, _ flags: Int32) throws(Errno) -> OwnedDescriptor {
+        // SAFETY: the path is passed as a C string for the length of the call.
+        OwnedDescriptor(taking: try systemCall { unsafe Glibc.open(path, flags) })
+    }
+
+    private static func refusal(
+        _ error: Errno, path: String, readOnly: Bool
+    ) -> FileStoreError {
+        switch error {
+        case .noSuchFileOrDirectory, .notDirectory: .noSuchFile(path: path)
+        case .permissionDenied, .notPermitted:
+            .permissionDenied(path: path, readOnly: readOnly)
+        case .readOnlyFileSystem: .readOnlyMedium(path: path)
+        case .resourceBusy: .inUse(path: path)
+        default: .system(path: path, operation: "open", error)
+        }
+    }
+
+    private static func status(path: String) throws(FileStoreError) -> stat {
+        // SAFETY: the path is passed as a C string for the length of the call.
+        try unsafe status(path: path) { unsafe stat(path, $0) }
+    }
+
+    private static func status(
+        path: String, _ call: (UnsafeMutablePointer<stat>) -> Int32
+    ) throws(FileStoreError) -> stat {
+        var status = stat()
+        do throws(Errno) {
+            // SAFETY: the call fills the one local that it is given.
+            try systemCall { unsafe call(&status) }
+        } catch {
+            throw refusal(error, path: path, readOnly: true)
+        }
+        return status
+    }
+
+    /// Before the file is opened, because opening a pipe would wait for its other end.
+    private static func checkKind(of status: stat, path: String) throws(FileStoreError) {
+        let kind: String
+        switch status.st_mode & S_IFMT {
+        case S_IFREG, S_IFBLK: return
+        case S_IFDIR: kind = "a directory"
+        case S_IFCHR: kind = "a character device"
+        case S_IFIFO: kind = "a pipe"
+        case S_IFSOCK: kind = "a socket"
+        default: kind = "something else"
+        }
+        throw .notADisk(path: path, kind: kind)
+    }
+
+    private static func lock(
+        _ descriptor: Int32, path: String, readOnly: Bool
+    ) throws(FileStoreError) {
+        do throws(Errno) {
+            try systemCall { cl_lock_whole_file(descriptor, readOnly ? 0 : 1) }
+        } catch {
+            switch error {
+            case .resourceTemporarilyUnavailable, .permissionDenied:
+                throw .locked(path: path, readOnly: readOnly)
+            case .noLocks, .notSupported, .noFunction, .invalidArgument:
+                // A file system without locks keeps nobody out; there is nothing to wait for.
+                return
+            default:
+                throw .system(path: path, operation: "lock", error)
+            }
+        }
+    }
+}
+
+extension stat {
+    var isBlockDevice: Bool { st_mode & S_IFMT == S_IFBLK }
+}
