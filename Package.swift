@@ -107,6 +107,7 @@ let package = Package(
             tests("ServiceTests", ["Service"]),
             tests("VirtioTests", ["Virtio", "LinuxIO", "Driver"]),
             tests("ContractTests", ["Virtio", "LinuxIO", "Driver"]),
+            tests("VirtioVsockTests", ["VirtioVsock", "Virtio", "LinuxIO", "Driver"], packages: [logging, system]),
             .testTarget(
                 name: "GuestTests", dependencies: ["Guests"], path: "Tests/Guests",
                 exclude: ["Image", "Program", "Scenarios"], swiftSettings: strict),

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Driver
+import Glibc
+import LinuxIO
+import Logging
+import Testing
+import Virtio
+
+@testable import VirtioVsock
+
+/// A guest without a kernel: its memory, the two rings of its vsock driver, and a device on a loop
+/// that the test turns.
+final class FakeGuest {
+    /// What a test may want otherwise.
+    struct Options {
+        var format = RingFormat.split
+        var ringSize = 256
+        /// Segments of each receive buffer.
+        var receiveBuffer = [3776]
+        var receiveBufferCount: Int?
+        var eventIndex = true
+        var adjust: (inout VsockOptions) -> Void = { _ in }
+    }
+
+    let clock = TurnedClock()
+    let loop: EventLoop
+    let memory: TestMemory
+    let deviceMemory: GuestMemory
+    let receiveRing: any RingDriver
+    let transmitRing: any RingDriver
+    let device: VsockDevice
+    let directory: String
+    let path: String
+    let signals = SignalCounter()
+    private(set) var auditor = Auditor(guestCID: 3)
+    /// Whether receive buffers that come back are posted again.
+    var postsBuffers = true
+    /// Connections that play themselves; other packets go to `received`.
+    var streams: [GuestStream] = []
+    /// Packets of no stream.
+    var received: [Packet] = []
+
+    init(_ options: Options = Options()) throws {
+        loop = try EventLoop(clock: clock)
+        memory = try TestMemory(byteCount: 64 << 20)
+        deviceMemory = try memory.deviceMemory()
+        let ring = RingOptions(size: options.ringSize, eventIndex: options.eventIndex)
+        receiveRing = options.format.makeDriver(in: memory, ring)
+        transmitRing = options.format.makeDriver(in: memory, ring)
+        directory = try Self.makeDirectory()
+        path = directory + "/v"
+        var vsock = VsockOptions(guestCID: 3, path: path)
+        options.adjust(&vsock)
+        var log = Logger(label: "test")
+        log.logLevel = .critical
+        device = try VsockDevice(loop: loop, options: vsock, logger: log)
+        try start()
+        let perBuffer = options.receiveBuffer.count
+        for _ in 0..<(options.receiveBufferCount ?? options.ringSize / perBuffer) {
+            post(Chain(writable: options.receiveBuffer.map { memory.segment(byteCount: $0) }))
+        }
+        receiveRing.kick()
+    }
+
+    deinit {
+        device.close()
+        // SAFETY: paths are passed as C strings for the length of the calls.
+        _ = unsafe rmdir(directory)
+    }
+
+    private static func makeDirectory() throws -> String {
+        let directory = "/tmp/vsock-" + String(UInt64.random(in: .min ... .max), radix: 16)
+        // SAFETY: the path is passed as a C string for the length of the call.
+        let outcome = unsafe mkdir(directory, 0o700)
+        try #require(outcome == 0)
+        return directory
+    }
+
+    /// Starts both queues at the rings' present places.
+    func start() throws {
+        for (index, ring) in [receiveRing, transmitRing].enumerated() {
+            let queue = try Virtqueue(ring.configuration, memory: deviceMemory, notifier: signals)
+            device.startQueue(queue, at: index)
+            device.driverNotified(queueAt: index)
+        }
+        receiveRing.onKick = nil
+    }
+
+    // MARK: Time
+
+    /// Turns the loop until nothing happens any more.
+    func settle() {
+        var quiet = 0
+        while quiet < 2 {
+            let hadUsed = turn()
+            quiet = hadUsed ? 0 : quiet + 1
+        }
+    }
+
+    /// Turns the loop once and takes what the device gave; whether it gave anything.
+    @discardableResult
+    func turn() -> Bool {
+        #expect(throws: Never.self) { try loop.turn(waitingAtMost: .zero) }
+        let hadTransmitted = reapTransmitted()
+        let hadReceived = reapReceived()
+        return hadTransmitted || hadReceived
+    }
+
+    /// Lets time pass and turns the loop.
+    func advance(by duration: Duration) {
+        clock.advance(by: duration)
+        settle()
+    }
+
+    // MARK: Sending
+
+    /// How a packet lies in its chain.
+    enum Layout {
+        /// One segment.
+        case whole
+        /// The header, then the payload.
+        case split
+        /// Segments of these lengths, the last as long as it has to be.
+        case cut([Int])
+    }
+
+    /// Queues a packet and notifies the device; false when the ring is full.
+    @discardableResult
+    func send(_ packet: Packet, layout: Layout = .split, indirect: Bool = false) -> Bool {
+        let bytes = packet.header + packet.payload
+        var cuts: [Int]
+        switch layout {
+        case .whole: cuts = []
+        case .split: cuts = [44]
+        case .cut(let lengths): cuts = lengths
+        }
+        var segments: [Segment] = []
+        var rest = bytes[...]
+        while let cut = cuts.first, cut < rest.count {
+            segments.append(memory.segment(rest.prefix(cut)))
+            rest = rest.dropFirst(cut)
+            cuts.removeFirst()
+        }
+        segments.append(memory.segment(rest))
+        return offer(
+            Chain(readable: segments, placement: indirect ? .indirect : .direct), packet)
+    }
+
+    /// Queues a chain, whatever is in it, and notifies the device.
+    @discardableResult
+    func offer(_ chain: Chain, _ packet: Packet? = nil) -> Bool {
+        guard transmitRing.add(chain, tag: 0) != nil else {
+            memory.free(chain)
+            return false
+        }
+        if let packet, packet.sourceCID == 3 { auditor.guestSent(packet) }
+        if transmitRing.publish() { device.driverNotified(queueAt: 1) }
+        return true
+    }
+
+    /// Chains that the device has not given back.
+    var chainsUnderWay: Int { transmitRing.inFlightCount }
+
+    private func reapTransmitted() -> Bool {
+        var hadAny = false
+        while let used = reap(transmitRing) {
+            #expect(used.writtenLength == 0, "nothing is written to what the device reads")
+            memory.free(used.chain)
+            hadAny = true
+        }
+        return hadAny
+    }
+
+    private func reap(_ ring: any RingDriver) -> ReapedBuffer? {
+        do {
+            return try ring.reap()
+        } catch {
+            Issue.record("the device broke the ring: \(error)")
+            return nil
+        }
+    }
+
+    // MARK: Receiving
+
+    private func post(_ chain: Chain) {
+        _ = receiveRing.add(chain, tag: 0)
+    }
+
+    /// Posts one more receive buffer.
+    func postBuffer(_ segments: [Int]) {
+        post(Chain(writable: segments.map { memory.segment(byteCount: $0) }))
+        if receiveRing.publish() { device.driverNotified(queueAt: 0) }
+    }
+
+    private func reapReceived() -> Bool {
+        var hadAny = false
+        while let used = reap(receiveRing) {
+            hadAny = true
+            take(used)
+            if postsBuffers { post(used.chain) }
+        }
+        if hadAny && receiveRing.publish() { device.driverNotified(queueAt: 0) }
+        return hadAny
+    }
+
+    private func take(_ used: ReapedBuffer) {
+        if used.writtenLength == 0 { return }
+        guard let packet = Packet(receiveRing.writtenBytes(of: used)) else {
+            Issue.record("a packet has a header")
+            return
+        }
+        auditor.guestReceived(packet, room: Int(used.chain.writableLength) - 44)
+        for stream in streams where stream.owns(packet) {
+            stream.receive(packet)
+            return
+        }
+        received.append(packet)
+    }
+
+    /// Takes the packets of no stream that have come so far.
+    func takeReceived() -> [Packet] {
+        defer { received = [] }
+        return received
+    }
+
+    // MARK: Connections
+
+    /// A service on the host for connections of the guest.
+    func service(at port: UInt32, backlog: Int32 = 128) throws -> HostService {
+        try HostService(at: "\(path)_\(port)", backlog: backlog)
+    }
+
+    /// A client on the host, connected to the device.
+    func client() throws -> HostEnd { try HostEnd(connectingTo: path) }
+
+    /// A connection that the guest has made and the host has accepted.
+    func connect(
+        to service: HostService, port: UInt32, from guestPort: UInt32,
+        allocation: UInt32 = 256 * 1024
+    ) throws -> (stream: GuestStream, host: HostEnd) {
+        let stream = GuestStream(
+            self, peerPort: port, guestPort: guestPort, allocation: allocation)
+        stream.request()
+        settle()
+        #expect(stream.state == .established)
+        let host = try #require(try service.accept())
+        return (stream, host)
+    }
+
+    /// A connection that a client has made and the guest has accepted.
+    func accept(
+        at guestPort: UInt32, allocation: UInt32 = 256 * 1024
+    ) throws -> (stream: GuestStream, host: HostEnd) {
+        let client = try client()
+        client.write("CONNECT \(guestPort)\n")
+        settle()
+        let request = try #require(takeReceived().first)
+        #expect(request.operation == Packet.request)
+        let stream = GuestStream(
+            self, peerPort: request.sourcePort, guestPort: guestPort, allocation: allocation)
+        stream.respond(to: request)
+        settle()
+        #expect(client.readText() == "OK \(request.sourcePort)\n")
+        return (stream, client)
+    }
+}

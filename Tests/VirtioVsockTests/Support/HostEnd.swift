@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import LinuxIO
+import SystemPackage
+import Testing
+
+/// A program on the host: one end of a Unix socket, never blocking.
+final class HostEnd {
+    /// What became of a read or a write.
+    enum Outcome: Equatable {
+        case bytes([UInt8])
+        case wouldBlock
+        case endOfFile
+        case failed(Int32)
+    }
+
+    let descriptor: OwnedDescriptor
+
+    init(_ descriptor: consuming OwnedDescriptor) {
+        self.descriptor = descriptor
+    }
+
+    /// Connects to a listener.
+    convenience init(connectingTo path: String, kind: SocketKind = .stream) throws {
+        let address = try #require(UnixAddress(path: path))
+        self.init(try UnixSocket.connect(to: address, kind: kind))
+    }
+
+    /// Writes as much as the socket takes at once; how much that was, or the errno as a negative
+    /// number.
+    @discardableResult
+    func write(_ bytes: [UInt8]) -> Int {
+        // SAFETY: reads the array, no further than its end.
+        let count = unsafe send(
+            descriptor.rawValue, bytes, bytes.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+        return count < 0 ? Int(-errno) : count
+    }
+
+    /// Writes text.
+    @discardableResult
+    func write(_ text: String) -> Int { write(Array(text.utf8)) }
+
+    /// Reads what is there, at most `limit` bytes.
+    func read(_ limit: Int = 1 << 20) -> Outcome {
+        var bytes = [UInt8](repeating: 0, count: limit)
+        // SAFETY: fills the array, no further than its end.
+        let count = unsafe recv(descriptor.rawValue, &bytes, limit, Int32(MSG_DONTWAIT))
+        if count < 0 { return errno == EAGAIN ? .wouldBlock : .failed(errno) }
+        return count == 0 ? .endOfFile : .bytes(Array(bytes.prefix(count)))
+    }
+
+    /// Reads what is there as text; empty when there is nothing.
+    func readText() -> String {
+        guard case .bytes(let bytes) = read() else { return "" }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// Closes one half.
+    func shutDown(_ half: SocketHalf) {
+        UnixSocket.shutDown(half, of: descriptor)
+    }
+
+    /// Makes the socket's own buffer as small as the kernel lets it be.
+    func shrinkSendBuffer() {
+        UnixSocket.requestSendBuffer(1, of: descriptor)
+    }
+}
+
+/// A service on the host: a listener of a port of the guest.
+final class HostService {
+    private let listener: UnixListener
+
+    init(at path: String, kind: SocketKind = .stream, backlog: Int32 = 128) throws {
+        let address = try #require(UnixAddress(path: path))
+        listener = try UnixListener(address, kind: kind, backlog: backlog)
+    }
+
+    /// Takes the connection that waits; nil when none does.
+    func accept() throws -> HostEnd? {
+        switch try listener.accept() {
+        case .none: nil
+        case .some(let descriptor): HostEnd(descriptor)
+        }
+    }
+}
