@@ -66,7 +66,7 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
 let dataPath: [SwiftSetting] =
-    strict + [.unsafeFlags(["-enable-cmo-everything"], .when(configuration: .release))]
+    strict + [.unsafeFlags(["-cross-module-optimization"], .when(configuration: .release))]
 
 func target(_ layer: Layer, at path: String? = nil) -> Target {
     .target(

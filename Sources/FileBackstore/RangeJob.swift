@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockStorage
+import CLinux
 import Glibc
 import LinuxIO
 
