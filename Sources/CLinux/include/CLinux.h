@@ -65,6 +65,10 @@ int cl_direct_io_alignment(int descriptor, uint32_t *memory, uint32_t *offset);
 int cl_block_device_geometry(
     int descriptor, uint64_t *byte_count, uint32_t *logical, uint32_t *physical);
 
+/// Gives back the program's own code pages that are mapped but were needed at start-up only; those
+/// still needed are mapped again from the page cache on their next use.
+void cl_release_code_pages(void);
+
 /// Open file description locks (F_OFD_SETLK): 0, or -1 with errno set.
 int cl_lock_whole_file(int descriptor, int exclusive);
 

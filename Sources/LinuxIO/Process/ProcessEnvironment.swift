@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import CLinux
 import Glibc
 
 /// What the process was started with.
@@ -29,5 +30,12 @@ public enum ProcessEnvironment {
         limit.rlim_cur = limit.rlim_max
         _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
         return UInt64(limit.rlim_cur)
+    }
+
+    /// Gives back the memory of code that only start-up needed (command line, configuration).
+    ///
+    /// The corresponding C function is `madvise` with MADV_DONTNEED on the program's text.
+    public static func releaseStartUpPages() {
+        cl_release_code_pages()
     }
 }

@@ -39,6 +39,7 @@ final class Supervisor {
         manager.ready()
         let names = builders.map(\.name).joined(separator: ", ")
         logger.info("started", metadata: ["version": "\(Service.version)", "devices": "\(names)"])
+        ProcessEnvironment.releaseStartUpPages()
     }
 
     /// Turns the main thread's loop until a signal has ended the service.
