@@ -55,6 +55,8 @@ let supports = [
     Layer(
         "Kernel", .control, imports: ["FileBackstore", "BlockStorage", "LinuxIO", "CLibaio"],
         packages: [system]),
+    Layer("FrontEnd", .control, imports: ["Driver", "Virtio", "LinuxIO"]),
+    Layer("Kernel", .control, imports: ["LinuxIO"]),
     Layer("Guests", .control, imports: []),
 ]
 
@@ -108,6 +110,9 @@ let package = Package(
             tests("VirtioTests", ["Virtio", "LinuxIO", "Driver"]),
             tests("ContractTests", ["Virtio", "LinuxIO", "Driver"]),
             tests("VirtioVsockTests", ["VirtioVsock", "Virtio", "LinuxIO", "Driver"], packages: [logging, system]),
+            tests(
+                "VhostUserTests", ["VhostUser", "Virtio", "LinuxIO", "Driver", "FrontEnd", "Kernel"],
+                packages: [logging]),
             .testTarget(
                 name: "GuestTests", dependencies: ["Guests"], path: "Tests/Guests",
                 exclude: ["Image", "Program", "Scenarios"], swiftSettings: strict),

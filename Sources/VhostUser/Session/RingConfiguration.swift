@@ -32,8 +32,16 @@ struct RingConfiguration {
 
     /// Where the ring would start.
     func startBase(_ features: VirtioFeatures) -> UInt32 {
-        base.map { Self.normalized($0, features) } ?? Self.freshBase(features)
+        guard let base, base != 0 || !comesFromUserModeLinux else {
+            return Self.freshBase(features)
+        }
+        return Self.normalized(base, features)
     }
+
+    /// Whether the addresses are user-mode-linux's, which alone has a log address of -1.
+    ///
+    /// It sends a base of 0 for a new ring even if that is a packed one.
+    private var comesFromUserModeLinux: Bool { addresses?.logAddress == .max }
 
     /// Whether the ring would start as its driver made it.
     func isFresh(_ features: VirtioFeatures) -> Bool {
