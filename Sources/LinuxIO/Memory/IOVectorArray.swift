@@ -62,6 +62,60 @@ import Glibc
         count &+= 1
     }
 
+    /// The pieces of `range` without their first `offset` bytes.
+    ///
+    /// Where that cuts a piece in two, pieces are added for what is left.
+    @inline(__always)
+    public mutating func split(_ range: Range<Int>, after offset: Int) -> Range<Int> {
+        precondition(range.upperBound <= count, "a range lies within the list")
+        // SAFETY: within the list, checked just now.
+        if !range.isEmpty, unsafe storage[range.lowerBound].iov_len == offset {
+            return range.lowerBound &+ 1..<range.upperBound
+        }
+        return append(slice(range), from: offset, byteCount: .max)
+    }
+
+    /// Adds pieces for some of the bytes of other pieces.
+    ///
+    /// - Parameters:
+    ///   - pieces: of this list or of another one.
+    ///   - offset: bytes from the start of the first of them.
+    ///   - byteCount: how many bytes.
+    /// - Returns: where the new pieces stand; they are fewer bytes than asked for when `pieces` are.
+    public mutating func append(
+        _ pieces: IOVectorSlice, from offset: Int, byteCount: Int
+    ) -> Range<Int> {
+        let first = count
+        var skip = offset
+        var left = byteCount
+        if capacity - count < pieces.count {
+            // The pieces may be this list's own, which move when it grows.
+            let own = unsafe pieces.base - storage
+            let areOwn = own >= 0 && own < count
+            reserve(pieces.count)
+            if areOwn {
+                let moved = slice(own..<own + pieces.count)
+                return append(moved, from: offset, byteCount: byteCount)
+            }
+        }
+        var index = 0
+        while index < pieces.count && left > 0 {
+            // SAFETY: below the number of pieces of the slice.
+            let piece = unsafe pieces.base[index]
+            let length = unsafe piece.iov_len
+            index += 1
+            if skip >= length {
+                skip -= length
+            } else if let base = unsafe piece.iov_base {
+                let taken = min(length - skip, left)
+                unsafe append(base + skip, byteCount: taken)
+                skip = 0
+                left -= taken
+            }
+        }
+        return first..<count
+    }
+
     @inline(never)
     private mutating func grow(toHold needed: Int) {
         let newCapacity = max(capacity * 2, needed)

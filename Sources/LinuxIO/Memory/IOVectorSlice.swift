@@ -80,10 +80,10 @@ public import Glibc
     ) -> Value? {
         let size = MemoryLayout<Value>.size
         // SAFETY: the bytes lie within the first piece.
-        if count > 0, offset == 0, unsafe base[0].iov_len >= size,
-            let start = unsafe base[0].iov_base
+        if count > 0, offset >= 0, unsafe base[0].iov_len >= size,
+            unsafe base[0].iov_len &- size >= offset, let start = unsafe base[0].iov_base
         {
-            return unsafe start.loadUnaligned(as: Value.self)
+            return unsafe start.loadUnaligned(fromByteOffset: offset, as: Value.self)
         }
         return loadAcrossPieces(size: size, at: offset)
     }
