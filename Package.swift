@@ -58,6 +58,7 @@ let supports = [
     Layer("FrontEnd", .control, imports: ["Driver", "Virtio", "LinuxIO"]),
     Layer("Kernel", .control, imports: ["LinuxIO"]),
     Layer("Guests", .control, imports: []),
+    Layer("Stores", .control, imports: ["BlockStorage", "LinuxIO"]),
 ]
 
 let strict: [SwiftSetting] = [
@@ -116,5 +117,10 @@ let package = Package(
             .testTarget(
                 name: "GuestTests", dependencies: ["Guests"], path: "Tests/Guests",
                 exclude: ["Image", "Program", "Scenarios"], swiftSettings: strict),
+            tests("SCSITests", ["SCSI", "BlockStorage", "LinuxIO", "Stores"]),
+            tests(
+                "VirtioSCSITests",
+                ["VirtioSCSI", "SCSI", "Virtio", "BlockStorage", "LinuxIO", "Stores", "Driver"],
+                packages: [logging]),
         ]
 )

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockStorage
+import LinuxIO
+
+/// A direct access block device (SBC-3) over a block store.
+public final class Disk: LogicalUnit, BlockRequestOwner {
+    /// How the disk introduces itself.
+    public let identity: DiskIdentity
+    public let taskSet = TaskSet()
+
+    let store: any BlockStore
+    /// Whether the store, or whoever configured the disk, refuses writes.
+    let isReadOnly: Bool
+    let state: Cell<State>
+    /// Commands that go through several steps, by their indices.
+    var operations: [Int: BlockOperation] = [:]
+    /// The nexuses that can reach the disk.
+    var paths: [ITLNexus] = []
+    /// What `State.commands` borrows.
+    private var table: CommandTable?
+
+    /// What commands are checked against; changed in place.
+    struct State {
+        var geometry: BlockGeometry
+        var blockShift: UInt64
+        /// Where the commands under way stand.
+        var commands: BorrowedReference<CommandTable>?
+        /// Whether something other than unit attentions keeps commands off: then every one goes the
+        /// long way through the table.
+        var isRestricted = false
+        var modes = DiskModes()
+    }
+
+    /// A disk.
+    ///
+    /// - Parameters:
+    ///   - store: what lies behind it; nobody else submits to it.
+    ///   - identity: how it introduces itself.
+    ///   - isReadOnly: whether writes are refused even if the store takes them.
+    public init(store: any BlockStore, identity: DiskIdentity, isReadOnly: Bool = false) {
+        self.store = store
+        self.identity = identity
+        self.isReadOnly = isReadOnly || store.isReadOnly
+        let geometry = store.geometry
+        state = Cell(
+            State(
+                geometry: geometry,
+                blockShift: UInt64(geometry.blockSize.trailingZeroBitCount)))
+    }
+
+    /// The shape of the medium as initiators have been told.
+    var geometry: BlockGeometry { state.value.geometry }
+
+    /// Whether the medium has blocks that are not there until they are written.
+    var isThin: Bool { state.value.geometry.discardGranularity > 0 }
+
+    public var senseFormat: Sense.Format { state.value.modes.senseFormat }
+
+    // MARK: Commands
+
+    @inline(__always)
+    public func execute(_ index: Int, in commands: CommandTable, over path: ITLNexus) {
+        if path.unitAttentions.isEmpty, !state.value.isRestricted,
+            transferPlainly(index, in: commands)
+        {
+            return
+        }
+        executeByTable(Execution(index: index, commands: commands, path: path))
+    }
+
+    @inline(never)
+    private func executeByTable(_ execution: Execution) {
+        let cdb = execution.cdb
+        let operation = Self.operation(of: cdb, on: self)
+        if operation?.yieldsToUnitAttention ?? true,
+            let attention = execution.path.takeUnitAttention()
+        {
+            return execution.fail(attention.sense)
+        }
+        guard let operation else { return execution.fail(unknownOperation(cdb)) }
+        if conflictsWithReservation(operation, execution) {
+            return execution.commands.end(execution.index, status: .reservationConflict)
+        }
+        if let sense = operation.illegalField(of: cdb) { return execution.fail(sense) }
+        if operation.usage.count > execution.commands[execution.index].cdbByteCount {
+            return execution.fail(.invalidFieldInCDB(byte: operation.usage.count - 1))
+        }
+        if operation.access == .writes, isWriteProtected {
+            return execution.fail(Sense(.dataProtect, .writeProtected))
+        }
+        operation.execute(self, execution)
+    }
+
+    /// An operation code that the disk does not have, or one that it has with other service actions.
+    private func unknownOperation(_ cdb: CDB) -> Sense {
+        let isKnown = Self.operations.contains {
+            $0.code == cdb.operationCode && $0.isSupported(self)
+        }
+        return isKnown
+            ? .invalidFieldInCDB(byte: 1, bit: 4)
+            : Sense(.illegalRequest, .invalidOperationCode)
+    }
+
+    /// The row of the table that a CDB means.
+    static func operation(of cdb: CDB, on disk: Disk) -> Operation? {
+        operations.first { $0.matches(cdb) && $0.isSupported(disk) }
+    }
+
+    /// Whether writes are refused: for good, or by the SWP bit.
+    var isWriteProtected: Bool { isReadOnly || state.value.modes.isSoftwareWriteProtected }
+
+    public func abort(_ index: Int, in commands: CommandTable) {}
+
+    public func reset() {
+        state.value.modes = DiskModes()
+    }
+
+    // MARK: Nexuses
+
+    public func attached(_ path: ITLNexus, commands: CommandTable) {
+        paths.append(path)
+        table = commands
+        state.value.commands = BorrowedReference(commands)
+    }
+
+    public func detached(_ path: ITLNexus) {
+        paths.removeAll { $0 === path }
+    }
+
+    public func nexusLost(_ path: ITLNexus) {
+    }
+
+    /// The store's geometry may have changed: initiators are told of a new capacity.
+    ///
+    /// - Returns: whether the capacity is a new one.
+    @discardableResult
+    public func refreshGeometry(on bus: SCSIBus) -> Bool {
+        let old = state.value.geometry.blockCount
+        state.value.geometry = store.geometry
+        guard state.value.geometry.blockCount != old else { return false }
+        bus.raise(.capacityChanged, for: self)
+        return true
+    }
+
+    /// Ends the store after the requests that are under way.
+    public func close() {
+        store.close()
+    }
+}

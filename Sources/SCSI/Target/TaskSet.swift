@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+
+/// The commands under way on a logical unit, in the order in which they came (SAM-5, Task set
+/// management).
+///
+/// A SIMPLE command starts at once unless an older ORDERED one is there; an ORDERED one waits for
+/// all older ones; a HEAD OF QUEUE one never waits. Beyond that a command that must not see
+/// another one's half-done work (COMPARE AND WRITE and its like) excludes all that touch its
+/// blocks.
+public final class TaskSet {
+    private struct State {
+        var first = -1
+        var last = -1
+        /// Commands that make younger ones wait: ORDERED or exclusive.
+        var constrainingCount = 0
+        var waitingCount = 0
+        var isStarting = false
+        var mustLookAgain = false
+    }
+
+    private let state = Cell(State())
+
+    public init() {}
+
+    /// Commands that have not started.
+    @inline(__always)
+    var waitingCount: Int { state.value.waitingCount }
+
+    /// The oldest command; -1 when there is none.
+    ///
+    /// The next ones follow by `Command.next`.
+    var first: Int { state.value.first }
+
+    // MARK: Coming and going
+
+    /// Adds a command as the youngest.
+    @inline(__always)
+    func append(_ index: Int, to commands: CommandTable) {
+        let last = state.value.last
+        commands[index].previous = last
+        commands[index].next = -1
+        commands[index].state = .running
+        state.value.last = index
+        if last >= 0 {
+            commands[last].next = index
+        } else {
+            state.value.first = index
+        }
+        if commands[index].attribute == .ordered { state.value.constrainingCount &+= 1 }
+    }
+
+    /// Takes a command out.
+    @inline(__always)
+    func remove(_ index: Int, from commands: CommandTable) {
+        let previous = commands[index].previous
+        let next = commands[index].next
+        if previous >= 0 { commands[previous].next = next } else { state.value.first = next }
+        if next >= 0 { commands[next].previous = previous } else { state.value.last = previous }
+        if commands[index].state == .waiting { state.value.waitingCount &-= 1 }
+        if commands[index].attribute == .ordered { state.value.constrainingCount &-= 1 }
+        if commands[index].isExclusive { state.value.constrainingCount &-= 1 }
+    }
+
+    // MARK: Waiting
+
+    /// Whether a command must wait for an older one because of the task attributes.
+    @inline(__always)
+    func mustWait(_ index: Int, in commands: CommandTable) -> Bool {
+        state.value.constrainingCount > 0 && attributesForbid(index, in: commands)
+    }
+
+    private func attributesForbid(_ index: Int, in commands: CommandTable) -> Bool {
+        switch commands[index].attribute {
+        case .headOfQueue: return false
+        case .ordered: return commands[index].previous >= 0
+        case .simple, .automaticContingentAllegiance:
+            var older = commands[index].previous
+            while older >= 0 {
+                if commands[older].attribute == .ordered { return true }
+                older = commands[older].previous
+            }
+            return false
+        }
+    }
+
+    /// Claims blocks for a command that is about to touch them.
+    ///
+    /// - Returns: false when an older command forbids it; the command waits then.
+    @inline(__always)
+    func claim(
+        _ extent: BlockExtent, for index: Int, isExclusive: Bool = false, in commands: CommandTable
+    ) -> Bool {
+        commands[index].extent = extent
+        if !isExclusive && state.value.constrainingCount == 0 { return true }
+        return claimAmongConstrained(index, isExclusive: isExclusive, in: commands)
+    }
+
+    @inline(never)
+    private func claimAmongConstrained(
+        _ index: Int, isExclusive: Bool, in commands: CommandTable
+    ) -> Bool {
+        if isExclusive && !commands[index].isExclusive {
+            commands[index].isExclusive = true
+            state.value.constrainingCount &+= 1
+        }
+        let extent = commands[index].extent
+        var older = commands[index].previous
+        while older >= 0 {
+            if isExclusive || commands[older].isExclusive,
+                commands[older].extent.overlaps(extent)
+            {
+                wait(index, in: commands)
+                return false
+            }
+            older = commands[older].previous
+        }
+        return true
+    }
+
+    /// Has a command wait until another one of the set has ended; it is executed again then.
+    func wait(_ index: Int, in commands: CommandTable) {
+        commands[index].state = .waiting
+        state.value.waitingCount &+= 1
+    }
+
+    /// Executes those of the waiting commands that need not wait any more.
+    func startWaiting(in commands: CommandTable) {
+        state.value.mustLookAgain = true
+        if state.value.isStarting { return }
+        state.value.isStarting = true
+        while state.value.mustLookAgain && state.value.waitingCount > 0 {
+            state.value.mustLookAgain = false
+            startOldestWaiting(in: commands)
+        }
+        state.value.isStarting = false
+    }
+
+    /// One pass over the set.
+    ///
+    /// Starts at the oldest again after each command that was executed, because that may have
+    /// ended any of the others.
+    private func startOldestWaiting(in commands: CommandTable) {
+        var index = state.value.first
+        while index >= 0 {
+            if commands[index].state == .waiting, !mustWait(index, in: commands) {
+                commands[index].state = .running
+                state.value.waitingCount &-= 1
+                let following = commands[index].next
+                execute(index, in: commands)
+                if state.value.mustLookAgain || state.value.waitingCount == 0 { return }
+                index = following
+            } else {
+                index = commands[index].next
+            }
+        }
+    }
+
+    private func execute(_ index: Int, in commands: CommandTable) {
+        commands[index].path?.with { $0.unit.execute(index, in: commands, over: $0) }
+    }
+}

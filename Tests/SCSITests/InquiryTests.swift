@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import SCSI
+import Testing
+
+@Suite("INQUIRY")
+struct InquiryTests {
+    @Test("returns 96 bytes of standard data (SPC-4)")
+    func standard() {
+        let answer = Initiator().send([0x12, 0, 0, 0, 255, 0], in: 255)
+        #expect(answer.status == .good)
+        #expect(
+            answer.data == [
+                0x00, 0x00, 0x06, 0x12, 0x5B, 0x00, 0x00, 0x02,
+            ] + Array("ACME    Test Disk       0001".utf8) + [UInt8](repeating: 0, count: 22) + [
+                0x00, 0xA0, 0x04, 0x60, 0x04, 0xC0,
+            ] + [UInt8](repeating: 0, count: 32))
+        #expect(answer.residual == 159)
+    }
+
+    @Test("is cut off at the allocation length", arguments: [0, 5, 36, 95, 96])
+    func allocationLength(length: Int) {
+        let answer = Initiator().send([0x12, 0, 0, 0, UInt8(length), 0], in: 255)
+        #expect(answer.data.count == length)
+        #expect(answer.residual == 255 - length)
+    }
+
+    @Test("lists the vital product data pages in ascending order")
+    func supportedPages() {
+        let answer = Initiator().send([0x12, 1, 0, 0, 255, 0], in: 255)
+        #expect(answer.data == [0, 0, 0, 7, 0x00, 0x80, 0x83, 0x86, 0xB0, 0xB1, 0xB2])
+    }
+
+    @Test("gives the serial number")
+    func serialNumber() {
+        let answer = Initiator().send([0x12, 1, 0x80, 0, 255, 0], in: 255)
+        #expect(answer.data == [0, 0x80, 0, 4] + Array("SN42".utf8))
+    }
+
+    @Test("identifies the unit by NAA and T10 vendor id, and the port")
+    func deviceIdentification() {
+        let answer = Initiator().send([0x12, 1, 0x83, 0, 255, 0], in: 255)
+        #expect(
+            answer.data == [0, 0x83, 0, 52]
+                + [0x01, 0x03, 0, 8, 0x30, 1, 2, 3, 4, 5, 6, 7]
+                + [0x02, 0x01, 0, 28] + Array("ACME    Test Disk       SN42".utf8)
+                + [0x01, 0x14, 0, 4, 0, 0, 0, 1])
+    }
+
+    @Test("describes the block limits")
+    func blockLimits() {
+        let answer = Initiator().send([0x12, 1, 0xB0, 0, 255, 0], in: 255)
+        #expect(
+            answer.data == [
+                0, 0xB0, 0, 0x3C, 0x01, 0xFF, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0,
+            ] + [UInt8](repeating: 0, count: 20))
+    }
+
+    @Test("describes the block device as one that does not turn")
+    func characteristics() {
+        let answer = Initiator().send([0x12, 1, 0xB1, 0, 255, 0], in: 255)
+        #expect(answer.data == [0, 0xB1, 0, 0x3C, 0, 1] + [UInt8](repeating: 0, count: 58))
+    }
+
+    @Test("describes the provisioning", arguments: [true, false])
+    func provisioning(isThin: Bool) {
+        let answer = Initiator(isThin: isThin).send([0x12, 1, 0xB2, 0, 255, 0], in: 255)
+        #expect(answer.data == [0, 0xB2, 0, 4] + (isThin ? [0, 0xE4, 2, 0] : [0, 0, 0, 0]))
+    }
+
+    @Test("refuses a page code without EVPD, and pages that are not there (5/24/00)")
+    func illegalFields() {
+        let initiator = Initiator()
+        #expect(initiator.send([0x12, 0, 0x80, 0, 255, 0], in: 255).fixedSense == [5, 0x24, 0])
+        #expect(initiator.send([0x12, 1, 0x99, 0, 255, 0], in: 255).fixedSense == [5, 0x24, 0])
+        let answer = initiator.send([0x12, 2, 0, 0, 255, 0], in: 255)
+        #expect(answer.fixedSense == [5, 0x24, 0])
+        #expect(Array(answer.sense[15..<18]) == [0xC9, 0, 1], "field pointer: byte 1, bit 1")
+    }
+
+    @Test("of an absent unit says qualifier 3 and type 1Fh")
+    func absentUnit() {
+        let address = LUNAddress(rawValue: 0x0500_0001)
+        let answer = Initiator().send([0x12, 0, 0, 0, 36, 0], in: 36, to: address)
+        #expect(answer.status == .good)
+        #expect(answer.data.first == 0x7F)
+        #expect(
+            Initiator().send([0, 0, 0, 0, 0, 0], to: address).fixedSense == [5, 0x25, 0])
+    }
+}
