@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+import SCSI
+import Virtio
+
+/// The request queues (virtio 1.3 §5.6.6.1).
+extension SCSIDevice {
+    // MARK: Taking
+
+    /// Takes requests until there are no more, or enough for one turn.
+    func serveRequests(_ served: ServedQueue, budget: Int) {
+        guard served.isServed else { return }
+        served.queue.suppressNotifications()
+        var left = budget
+        while left > 0 {
+            guard let index = reserve() else { return leaveUnfinished(served) }
+            let buffer: Buffer?
+            do throws(VirtqueueError) {
+                buffer = try served.queue.take(&requests[index].pieces)
+            } catch {
+                bus.commands.release(index)
+                return breakQueue(served, because: "\(error)")
+            }
+            guard let buffer else {
+                bus.commands.release(index)
+                if served.queue.requestNotifications() { continue }
+                return
+            }
+            begin(index, buffer, from: served)
+            left &-= 1
+        }
+        leaveUnfinished(served)
+        loop.deferWork(self)
+    }
+
+    /// Goes on with the queue at the end of the turn, or when a place for a command is free.
+    private func leaveUnfinished(_ served: ServedQueue) {
+        if !unfinishedQueues.contains(where: { $0 === served }) { unfinishedQueues.append(served) }
+    }
+
+    /// A place for a request; nil when as many are under way as may be.
+    @inline(__always)
+    private func reserve() -> Int? {
+        guard let index = bus.commands.reserve() else { return nil }
+        while requests.count <= index { _ = requests.grow() }
+        requests[index].pieces.removeAll()
+        return index
+    }
+
+    /// Reads a request and executes it.
+    @inline(__always)
+    private func begin(_ index: Int, _ buffer: Buffer, from served: ServedQueue) {
+        let sizes = layout.value
+        requests[index].queue = BorrowedReference(served)
+        requests[index].bufferID = buffer.id
+        requests[index].writablePieces = buffer.writablePieces
+        requests[index].senseByteCount = sizes.senseByteCount
+        guard buffer.writableLength >= UInt64(sizes.responseByteCount) else {
+            return refuse(index, from: served)
+        }
+        let outByteCount = Int(buffer.readableLength) &- sizes.headerByteCount
+        let inByteCount = Int(buffer.writableLength) &- sizes.responseByteCount
+        guard outByteCount >= 0, outByteCount == 0 || inByteCount == 0,
+            let header = RequestHeader(
+                requests[index].pieces.slice(buffer.readablePieces),
+                cdbByteCount: sizes.cdbByteCount)
+        else { return fail(index) }
+        fill(index, header, cdbByteCount: sizes.cdbByteCount)
+        setData(index, buffer, outByteCount: outByteCount, inByteCount: inByteCount)
+        bus.execute(index)
+    }
+
+    @inline(__always)
+    private func fill(_ index: Int, _ header: RequestHeader, cdbByteCount: Int) {
+        bus.commands[index].address = header.address
+        bus.commands[index].tag = header.tag
+        bus.commands[index].attribute = header.attribute
+        bus.commands[index].cdb = header.cdb
+        bus.commands[index].cdbByteCount = cdbByteCount
+    }
+
+    /// Names the data after the header, or after the response, to the command.
+    @inline(__always)
+    private func setData(_ index: Int, _ buffer: Buffer, outByteCount: Int, inByteCount: Int) {
+        bus.commands[index].dataOutByteCount = outByteCount
+        bus.commands[index].dataInByteCount = inByteCount
+        if outByteCount > 0 {
+            let range = requests[index].pieces.split(
+                buffer.readablePieces, after: layout.value.headerByteCount)
+            bus.commands[index].dataOut = requests[index].pieces.slice(range)
+        } else {
+            bus.commands[index].dataOut = nil
+        }
+        if inByteCount > 0 {
+            let range = requests[index].pieces.split(
+                buffer.writablePieces, after: layout.value.responseByteCount)
+            bus.commands[index].dataIn = requests[index].pieces.slice(range)
+        } else {
+            bus.commands[index].dataIn = nil
+        }
+    }
+
+    // MARK: Answering
+
+    /// Writes the response to a command that has ended, and gives its buffer back.
+    @inline(__always)
+    func answer(_ index: Int) {
+        let senseByteCount = requests[index].senseByteCount
+        let pieces = requests[index].pieces.slice(requests[index].writablePieces)
+        var senseLength = 0
+        if bus.commands[index].status == .checkCondition {
+            let sense = bus.commands[index].sense
+            senseLength = min(sense.count, senseByteCount)
+            pieces.store(sense, byteCount: senseLength, at: ResponseHeader.byteCount)
+        }
+        pieces.storeZeroes(
+            at: ResponseHeader.byteCount &+ senseLength, byteCount: senseByteCount &- senseLength)
+        pieces.store(
+            ResponseHeader(
+                senseLength: senseLength, residual: bus.commands[index].residualByteCount,
+                status: bus.commands[index].status,
+                response: Response(
+                    bus.commands[index].response, isOverrun: bus.commands[index].isOverrun)))
+        let moved =
+            bus.commands[index].direction == .in ? bus.commands[index].movedByteCount : 0
+        giveBack(
+            index, writtenLength: ResponseHeader.byteCount &+ senseByteCount &+ moved)
+    }
+
+    @inline(__always)
+    private func giveBack(_ index: Int, writtenLength: Int) {
+        requests[index].queue?.with { served in
+            put(requests[index].bufferID, writtenLength: writtenLength, to: served)
+        }
+        bus.commands.release(index)
+    }
+
+    /// A request that is none, but whose response can be written: header cut off, or data both ways.
+    @inline(never)
+    private func fail(_ index: Int) {
+        let pieces = requests[index].pieces.slice(requests[index].writablePieces)
+        let byteCount = ResponseHeader.byteCount + requests[index].senseByteCount
+        pieces.storeZeroes(byteCount: byteCount)
+        pieces.store(
+            ResponseHeader(senseLength: 0, residual: 0, status: .good, response: .failure))
+        giveBack(index, writtenLength: byteCount)
+    }
+
+    /// A request that cannot even be answered.
+    @inline(never)
+    private func refuse(_ index: Int, from served: ServedQueue) {
+        giveBack(index, writtenLength: 0)
+        breakQueue(served, because: "a request has no room for its response")
+    }
+}

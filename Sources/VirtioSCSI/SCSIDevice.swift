@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import LinuxIO
+public import Logging
+public import SCSI
+public import Virtio
+
+/// A virtio-scsi device (virtio 1.3 §5.6): the transport between a driver and a SCSI bus.
+///
+/// Queue 0 is the control queue, queue 1 the event queue, the others are request queues. A request
+/// is taken from its queue, executed on the bus, and answered at the end of the turn of the loop in
+/// which it ended; what was answered in one turn is published together, and signalled once a queue.
+public final class SCSIDevice: VirtioDevice {
+    /// Request queues that a device may have.
+    public static let requestQueueLimit = 254
+    /// Buffers taken from a queue before the other ones get their turn.
+    static let budget = 128
+
+    static let controlQueue = 0
+    static let eventQueue = 1
+    static let firstRequestQueue = 2
+
+    let loop: EventLoop
+    let bus: SCSIBus
+    let logger: Logger
+    /// What the transport keeps of the commands of the bus, at the same indices.
+    let requests: GrowingSlab<Request>
+    /// The queues that run, by their numbers.
+    var queues: [ServedQueue?]
+    /// Queues that were stopped and have buffers still to be put.
+    private var stoppedQueues: [ServedQueue] = []
+    /// Queues that have something to publish at the end of the turn.
+    var usedQueues: [ServedQueue] = []
+    /// Queues that may have more buffers than were taken so far.
+    var unfinishedQueues: [ServedQueue] = []
+    /// Task management under way, by token.
+    var controlRequests: [UInt64: ControlRequest] = [:]
+    var nextControlToken: UInt64 = 0
+    var events = EventBacklog()
+    var features: VirtioFeatures = []
+    let layout: Cell<RequestLayout>
+    private var configuration: SCSIConfiguration
+    public var isWorkDeferred = false
+
+    /// The sizes that the driver has chosen.
+    struct RequestLayout {
+        var cdbByteCount = SCSIConfiguration.defaultCDBByteCount
+        var senseByteCount = SCSIConfiguration.defaultSenseByteCount
+
+        @inline(__always)
+        var headerByteCount: Int { RequestHeader.byteCount &+ cdbByteCount }
+        @inline(__always)
+        var responseByteCount: Int { ResponseHeader.byteCount &+ senseByteCount }
+    }
+
+    /// What the transport keeps of a command.
+    struct Request: ~Copyable {
+        /// The buffer's pieces, and those that were made by cutting them.
+        var pieces = IOVectorArray(capacity: 8)
+        /// Where the device-writable pieces stand: the response, then data-in.
+        var writablePieces = 0..<0
+        var bufferID: UInt16 = 0
+        /// Where to put the buffer.
+        var queue: BorrowedReference<ServedQueue>?
+        /// The size of the response when the request was taken.
+        var senseByteCount = 0
+    }
+
+    /// A device in front of a bus, which has no other transport.
+    ///
+    /// - Parameters:
+    ///   - loop: on whose thread everything happens.
+    ///   - bus: was made with the same loop.
+    ///   - requestQueueCount: 1 to 254.
+    ///   - logger: where what a driver does wrong is reported.
+    public init(loop: EventLoop, bus: SCSIBus, requestQueueCount: Int, logger: Logger) {
+        precondition(
+            (1...Self.requestQueueLimit).contains(requestQueueCount),
+            "a device has 1 to 254 request queues")
+        self.loop = loop
+        self.bus = bus
+        self.logger = logger
+        requests = GrowingSlab(limit: bus.commands.limit) { Request() }
+        queues = Array(repeating: nil, count: Self.firstRequestQueue + requestQueueCount)
+        configuration = SCSIConfiguration(requestQueueCount: requestQueueCount)
+        layout = Cell(RequestLayout())
+        bus.commands.completionWork = self
+        bus.observer = self
+    }
+
+    // MARK: What the device is
+
+    public var offeredFeatures: VirtioFeatures {
+        [
+            .version1, .indirectDescriptors, .eventIndex, .ringPacked, .scsiHotPlug, .scsiChange,
+        ]
+    }
+
+    public var queueCount: Int { queues.count }
+
+    public func readConfiguration() -> [UInt8] { configuration.bytes }
+
+    public func writeConfiguration(_ bytes: [UInt8], at offset: Int) -> Bool {
+        guard configuration.write(bytes, at: offset) else { return false }
+        layout.value.cdbByteCount = configuration.cdbByteCount
+        layout.value.senseByteCount = configuration.senseByteCount
+        return true
+    }
+
+    public func featuresNegotiated(_ features: VirtioFeatures) {
+        self.features = features
+    }
+
+    // MARK: Queues
+
+    public func startQueue(_ queue: Virtqueue, at index: Int) {
+        guard queues.indices.contains(index) else { return }
+        stopQueue(at: index)
+        queues[index] = ServedQueue(queue, number: index)
+    }
+
+    public func driverNotified(queueAt index: Int) {
+        guard queues.indices.contains(index), let queue = queues[index] else { return }
+        switch index {
+        case Self.controlQueue: serveControl(queue)
+        case Self.eventQueue: deliverEvents()
+        default: serveRequests(queue, budget: Self.budget)
+        }
+    }
+
+    public func stopQueue(at index: Int) {
+        guard queues.indices.contains(index), let queue = queues[index] else { return }
+        queues[index] = nil
+        queue.stop()
+        if !queue.isFinished { stoppedQueues.append(queue) }
+    }
+
+    public func expediteStop(ofQueueAt index: Int) {
+        bus.commands.abandonWaiting { command in
+            requests[command].queue?.with { $0.number == index && !$0.isServed } ?? false
+        }
+    }
+
+    public func reset() {
+        features = []
+        events = EventBacklog()
+        configuration = SCSIConfiguration(requestQueueCount: configuration.requestQueueCount)
+        layout.value = RequestLayout()
+        bus.initiatorReset()
+    }
+
+    // MARK: Trouble
+
+    /// The driver broke the rules of a queue: nothing more is taken from it until it starts anew.
+    func breakQueue(_ queue: ServedQueue, because reason: String) {
+        if queue.isBroken { return }
+        queue.markBroken()
+        logger.notice(
+            "queue broken by its driver",
+            metadata: ["queue": "\(queue.number)", "reason": "\(reason)"])
+    }
+}
+
+extension SCSIDevice: DeferredWork {
+    /// Answers what has ended, publishes it, and goes on with the queues that were left.
+    public func performDeferredWork() {
+        while let index = bus.commands.popEnded() { answer(index) }
+        publish()
+        answerEndedManagements()
+        publish()
+        resumeUnfinishedQueues()
+        if !stoppedQueues.isEmpty { stoppedQueues.removeAll { $0.isFinished } }
+    }
+
+    private func publish() {
+        for queue in usedQueues { queue.flush() }
+        usedQueues.removeAll(keepingCapacity: true)
+    }
+
+    private func resumeUnfinishedQueues() {
+        if unfinishedQueues.isEmpty { return }
+        let queues = unfinishedQueues
+        unfinishedQueues = []
+        for queue in queues { serveRequests(queue, budget: Self.budget) }
+    }
+
+    /// Gives a buffer back; published at the end of the turn.
+    @inline(__always)
+    func put(_ id: UInt16, writtenLength: Int, to queue: ServedQueue) {
+        if queue.put(id, writtenLength: writtenLength) {
+            usedQueues.append(queue)
+            loop.deferWork(self)
+        }
+    }
+}
+
+extension VirtioFeatures {
+    /// VIRTIO_SCSI_F_HOTPLUG.
+    static let scsiHotPlug = bit(1)
+    /// VIRTIO_SCSI_F_CHANGE.
+    static let scsiChange = bit(2)
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+import Virtio
+
+/// A virtqueue that runs, or that has been stopped with buffers still to be put.
+final class ServedQueue {
+    let queue: Virtqueue
+    let number: Int
+
+    private struct State {
+        var isStopping = false
+        var isBroken = false
+        var hasUsed = false
+    }
+
+    private let state = Cell(State())
+
+    init(_ queue: Virtqueue, number: Int) {
+        self.queue = queue
+        self.number = number
+    }
+
+    /// Whether buffers may be taken.
+    @inline(__always)
+    var isServed: Bool { !state.value.isStopping && !state.value.isBroken }
+
+    /// Whether no more buffers are taken because the driver broke the rules.
+    var isBroken: Bool { state.value.isBroken }
+
+    /// Whether the queue was stopped and every buffer is back with the driver.
+    var isFinished: Bool { state.value.isStopping && queue.outstandingCount == 0 }
+
+    func stop() {
+        state.value.isStopping = true
+    }
+
+    func markBroken() {
+        state.value.isBroken = true
+    }
+
+    /// Gives a buffer back.
+    ///
+    /// - Returns: whether it is the first one since the last flush.
+    @inline(__always)
+    func put(_ id: UInt16, writtenLength: Int) -> Bool {
+        queue.put(
+            UsedBuffer(id: id, writtenLength: UInt32(truncatingIfNeeded: writtenLength)))
+        let isFirst = !state.value.hasUsed
+        state.value.hasUsed = true
+        return isFirst
+    }
+
+    /// Publishes what was put, and signals the driver if it wants to be.
+    func flush() {
+        state.value.hasUsed = false
+        queue.flush()
+        queue.signal()
+    }
+}
