@@ -14,15 +14,14 @@ extension AIOContext {
 
     /// Goes on with a request whose step has ended with `result`: bytes moved, or a negative errno.
     func stepEnded(_ index: Int, result: Int) {
-        if requests[index].isTransfer {
-            if result == requests[index].step.byteCount && result > 0 {
-                return advance(index, by: result)
-            }
-            result < 0 ? stepFailed(index, -Int32(result)) : stepCutShort(index, result)
-        } else if result >= 0 {
-            end(index, .done)
-        } else {
+        if result < 0 {
             stepFailed(index, -Int32(result))
+        } else if !requests[index].isTransfer {
+            end(index, .done)
+        } else if result == requests[index].step.byteCount {
+            advance(index, by: result)
+        } else {
+            stepCutShort(index, result)
         }
     }
 
@@ -38,6 +37,7 @@ extension AIOContext {
     /// Fewer bytes than asked for: the rest is asked for again, from where the alignment allows.
     ///
     /// None at all is the end of a file that has shrunk, or of the space for it.
+    @inline(never)
     private func stepCutShort(_ index: Int, _ byteCount: Int) {
         let unit = requests[index].store?.with { $0.alignment?.length } ?? 1
         let usable = byteCount - byteCount % unit
@@ -45,6 +45,7 @@ extension AIOContext {
         end(index, requests[index].isRead ? .outOfRange : .noSpace)
     }
 
+    @inline(never)
     private func stepFailed(_ index: Int, _ code: Int32) {
         switch code {
         case EINTR:
@@ -93,16 +94,19 @@ extension AIOContext {
 
     /// Tells the owner, and frees what the request held.
     private func end(_ index: Int, _ outcome: BlockOutcome) {
-        if let buffer = requests[index].bounceBuffer {
-            requests[index].bounceBuffer = nil
-            state.value.bounce.putBack(buffer)
-            if let next = state.value.bounceWaiting.removeFirst(in: requests) { startStep(next) }
-        }
+        if let buffer = requests[index].bounceBuffer { putBack(buffer, of: index) }
         guard let store = requests[index].store, let owner = requests[index].owner else { return }
         let token = requests[index].token
         vacate(index)
         owner.requestEnded(token: token, outcome: outcome)
         store.with { $0.requestEnded() }
+    }
+
+    @inline(never)
+    private func putBack(_ buffer: Int, of index: Int) {
+        requests[index].bounceBuffer = nil
+        state.value.bounce.putBack(buffer)
+        if let next = state.value.bounceWaiting.removeFirst(in: requests) { startStep(next) }
     }
 
     /// Tells the owners of the requests that ended before the kernel saw them.

@@ -30,12 +30,14 @@ extension AIOContext {
     }
 
     /// Ends the request at the end of this turn.
+    @inline(never)
     func endLater(_ index: Int, _ outcome: BlockOutcome) {
         requests[index].outcome = outcome
         state.value.ended.append(index, in: requests)
         loop.deferWork(loopSide)
     }
 
+    @inline(never)
     private func startCommand(_ index: Int) {
         if requests[index].request.operation != .flush {
             startRangeJob(index)
@@ -62,6 +64,7 @@ extension AIOContext {
     }
 
     /// Takes a bounce buffer for the next step; false when the request has to wait for one.
+    @inline(never)
     private func takeBounce(_ index: Int) -> Bool {
         guard let buffer = requests[index].bounceBuffer ?? state.value.bounce.take() else {
             state.value.bounceWaiting.append(index, in: requests)
@@ -103,7 +106,8 @@ extension AIOContext {
             unsafe $0
         }
         state.value.batchCount &+= 1
-        loop.deferWork(loopSide)
+        // What the kernel had no room for waits for a request to end, and later ones behind it.
+        if state.value.batchCount == 1 { loop.deferWork(loopSide) }
     }
 
     /// Hands the batch over, in one call unless the kernel takes only a part.

@@ -153,12 +153,16 @@ public import SystemPackage
         store.state.value.requestCount &+= 1
         let store = StoreReference(store)
         guard let index = state.value.freeSlots.removeFirst(in: requests) else {
-            state.value.waiting.append(
+            return waitForSlot(
                 WaitingRequest(request: request, store: store, owner: owner, token: token))
-            return
         }
         fill(index, request, store: store, owner: owner, token: token)
         start(index)
+    }
+
+    @inline(never)
+    private func waitForSlot(_ request: WaitingRequest) {
+        state.value.waiting.append(request)
     }
 
     private func fill(
@@ -177,10 +181,16 @@ public import SystemPackage
     /// Frees the slot of a request that has ended, and starts the one that has waited longest.
     func vacate(_ index: Int) {
         requests[index].forget()
-        guard let next = state.value.waiting.removeFirst() else {
+        if state.value.waiting.isEmpty {
             state.value.freeSlots.append(index, in: requests)
-            return
+        } else {
+            startWaiting(index)
         }
+    }
+
+    @inline(never)
+    private func startWaiting(_ index: Int) {
+        guard let next = state.value.waiting.removeFirst() else { return }
         fill(index, next.request, store: next.store, owner: next.owner, token: next.token)
         start(index)
     }
@@ -191,7 +201,12 @@ public import SystemPackage
 /// SAFETY: the context clears the reference when it goes, on the thread that follows it.
 @safe final class LoopSide: EventHandler, DeferredWork, TimerHandler, CompletionHandler {
     unowned(unsafe) var context: AIOContext?
-    var isWorkDeferred = false
+    private let isDeferred = Cell(false)
+
+    var isWorkDeferred: Bool {
+        get { isDeferred.value }
+        set { isDeferred.value = newValue }
+    }
 
     func descriptorReady(_ readiness: Readiness, tag: Int) {
         unsafe context?.harvest()

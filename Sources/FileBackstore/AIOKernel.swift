@@ -36,17 +36,23 @@ package protocol AIOKernel: AnyObject {
     /// Ended requests that `io_getevents` takes at once.
     private static let batchSize = 64
 
-    private var context: io_context_t?
-    private var ring: AIORing?
-    private var batch: UnsafeMutablePointer<io_event>?
+    private let state = Cell(State())
+
+    /// What `setUp` makes.
+    @safe private struct State {
+        var context: io_context_t?
+        var ring: AIORing?
+        /// Where `io_getevents` stores when the ring is not known.
+        var batch: UnsafeMutablePointer<io_event>?
+    }
 
     package init() {}
 
     deinit {
         // SAFETY: the kernel waits here until no request is under way, so that none writes into
         // memory that goes afterwards. The batch is ours.
-        if let context = unsafe context { _ = unsafe io_destroy(context) }
-        unsafe batch?.deallocate()
+        if let context = unsafe state.value.context { _ = unsafe io_destroy(context) }
+        unsafe state.value.batch?.deallocate()
     }
 
     /// The corresponding C function is `io_setup`.
@@ -55,9 +61,11 @@ package protocol AIOKernel: AnyObject {
         // SAFETY: io_setup stores the context in the local that it is given.
         let result = unsafe io_setup(Int32(requestCount), &context)
         guard result == 0, let context = unsafe context else { return Int(result) }
-        unsafe self.context = context
-        ring = unsafe AIORing(UnsafeMutableRawPointer(context))
-        if ring == nil { unsafe batch = .allocate(capacity: Self.batchSize) }
+        unsafe state.value.context = context
+        state.value.ring = unsafe AIORing(UnsafeMutableRawPointer(context))
+        if state.value.ring == nil {
+            unsafe state.value.batch = .allocate(capacity: Self.batchSize)
+        }
         return 0
     }
 
@@ -67,19 +75,20 @@ package protocol AIOKernel: AnyObject {
     ) -> Int {
         // SAFETY: the caller vouches for `count` requests, which stay where they are until they
         // have ended.
-        unsafe Int(io_submit(context, count, requests))
+        unsafe Int(io_submit(state.value.context, count, requests))
     }
 
     package func completions() -> UnsafeBufferPointer<io_event> {
-        if let ring { return unsafe ring.completions() }
+        if let ring = state.value.ring { return unsafe ring.completions() }
         var now = timespec()
         // SAFETY: the batch holds batchSize events.
-        let count = unsafe io_getevents(context, 0, Self.batchSize, batch, &now)
-        return unsafe UnsafeBufferPointer(start: batch, count: max(0, Int(count)))
+        let count = unsafe io_getevents(
+            state.value.context, 0, Self.batchSize, state.value.batch, &now)
+        return unsafe UnsafeBufferPointer(start: state.value.batch, count: max(0, Int(count)))
     }
 
     package func consume(_ count: Int) {
-        ring?.consume(count)
+        state.value.ring?.consume(count)
     }
 }
 

@@ -97,6 +97,7 @@ extension AIORequest {
     }
 
     /// Lists the pieces that are left after `doneByteCount` bytes.
+    @inline(never)
     mutating func takeRemainder() {
         guard let pieces = request.pieces else { return }
         let list: UnsafeMutablePointer<iovec>
@@ -147,9 +148,10 @@ extension AIORequest {
 
     /// Frees what the request owns.
     mutating func forget() {
-        if let remainder = unsafe remainder { unsafe remainder.deallocate() }
-        unsafe remainder = nil
         store = nil
+        guard let remainder = unsafe remainder else { return }
+        unsafe remainder.deallocate()
+        unsafe self.remainder = nil
     }
 }
 

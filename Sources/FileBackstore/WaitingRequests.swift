@@ -15,6 +15,8 @@ struct WaitingRequests {
     private var list: [WaitingRequest] = []
     private var first = 0
 
+    var isEmpty: Bool { list.isEmpty }
+
     mutating func append(_ request: WaitingRequest) {
         list.append(request)
     }

@@ -7,19 +7,40 @@ public import SystemPackage
 /// One thread's wait for descriptors, moments and messages.
 ///
 /// A turn is: wait, handle what is ready, fire the timers that are due, then do the deferred work
-/// until none is left. The loop and everything registered with it belong to the thread that runs
+/// until none is left, or for so many rounds that the descriptors need a look. The loop and everything registered with it belong to the thread that runs
 /// it; other threads reach it through its `mailbox` only.
 public final class EventLoop {
     /// Events taken from the kernel in one call.
     private static let batchSize = 64
 
+    /// Rounds of deferred work before the loop looks at its descriptors again.
+    private static let roundLimit = 16
+
     private let poll: OwnedDescriptor
     private let clock: any MonotonicClock
-    private var slots: [RegistrationSlot] = []
-    private var freeSlots: [UInt32] = []
-    private var timers = TimerQueue()
-    private var deferred: [any DeferredWork] = []
-    private var isStopping = false
+    private let state = Cell(State())
+
+    /// What changes as the loop turns.
+    private struct State: ~Copyable {
+        var registrations = RegistrationTable()
+        var timers = TimerQueue()
+        var deferred: [any DeferredWork] = []
+        /// The round under way; swapped with `deferred`, so that no turn allocates.
+        var round: [any DeferredWork] = []
+        var isStopping = false
+        var isDispatching = false
+
+        mutating func startRound() {
+            swap(&deferred, &round)
+        }
+
+        mutating func takeRest() -> ([any DeferredWork], TimerQueue) {
+            let rest = (deferred, timers)
+            deferred = []
+            timers = TimerQueue()
+            return rest
+        }
+    }
 
     /// The way in for other threads.
     public let mailbox: Mailbox
@@ -52,22 +73,12 @@ public final class EventLoop {
     public func add(
         _ descriptor: Int32, interest: Interest, handler: any EventHandler, tag: Int = 0
     ) throws(Errno) -> Registration {
-        let index: UInt32
-        if let free = freeSlots.popLast() {
-            index = free
-        } else {
-            index = UInt32(slots.count)
-            slots.append(RegistrationSlot())
-        }
-        let slot = Int(index)
-        slots[slot].handler = handler
-        slots[slot].tag = tag
-        slots[slot].descriptor = descriptor
-        let registration = Registration(index: index, generation: slots[slot].generation)
+        let registration = state.value.registrations.insert(
+            descriptor, handler: handler, tag: tag)
         do {
             try control(EPOLL_CTL_ADD, descriptor, interest, registration.token)
         } catch {
-            vacate(index)
+            state.value.registrations.remove(registration)
             throw error
         }
         return registration
@@ -77,8 +88,9 @@ public final class EventLoop {
     ///
     /// A stale registration is a mistake of ours.
     public func modify(_ registration: Registration, interest: Interest) throws(Errno) {
-        precondition(isCurrent(registration), "a registration is modified before it is removed")
-        let descriptor = slots[Int(registration.index)].descriptor
+        guard let descriptor = state.value.registrations.descriptor(of: registration) else {
+            preconditionFailure("a registration is modified before it is removed")
+        }
         try control(EPOLL_CTL_MOD, descriptor, interest, registration.token)
     }
 
@@ -86,25 +98,13 @@ public final class EventLoop {
     ///
     /// To be called before the descriptor is closed. Removing twice does nothing.
     public func remove(_ registration: Registration) {
-        guard isCurrent(registration) else { return }
-        let descriptor = slots[Int(registration.index)].descriptor
+        guard let descriptor = state.value.registrations.descriptor(of: registration) else {
+            return
+        }
         // A descriptor that a handler has closed already is out of the epoll set by itself.
         try? control(EPOLL_CTL_DEL, descriptor, [], 0)
-        vacate(registration.index)
-    }
-
-    private func isCurrent(_ registration: Registration) -> Bool {
-        let index = Int(registration.index)
-        return slots.indices.contains(index)
-            && slots[index].generation == registration.generation
-            && slots[index].handler != nil
-    }
-
-    private func vacate(_ index: UInt32) {
-        slots[Int(index)].handler = nil
-        slots[Int(index)].descriptor = -1
-        slots[Int(index)].generation &+= 1
-        freeSlots.append(index)
+        state.value.registrations.remove(registration)
+        if !state.value.isDispatching { _ = state.value.registrations.takeRetired() }
     }
 
     private func control(
@@ -126,32 +126,32 @@ public final class EventLoop {
         after delay: Duration, handler: any TimerHandler, tag: Int = 0
     ) -> TimerToken {
         let deadline = now.advanced(byNanoseconds: delay.wholeNanoseconds)
-        return timers.insert(deadline: deadline, handler: handler, tag: tag)
+        return state.value.timers.insert(deadline: deadline, handler: handler, tag: tag)
     }
 
     /// Forgets a timer; nothing happens when it has fired.
     public func cancel(_ timer: TimerToken) {
-        timers.cancel(timer)
+        state.value.timers.cancel(timer)
     }
 
     /// Has the work done once at the end of this turn.
     public func deferWork(_ work: any DeferredWork) {
         if work.isWorkDeferred { return }
         work.isWorkDeferred = true
-        deferred.append(work)
+        state.value.deferred.append(work)
     }
 
     // MARK: Turning
 
     /// Turns until `stop`.
     public func run() throws(Errno) {
-        while !isStopping { try turn(waitingAtMost: nil) }
-        isStopping = false
+        while !state.value.isStopping { try turn(waitingAtMost: nil) }
+        state.value.isStopping = false
     }
 
     /// Ends `run` after the present turn.
     public func stop() {
-        isStopping = true
+        state.value.isStopping = true
     }
 
     /// One turn.
@@ -175,6 +175,7 @@ public final class EventLoop {
                 let count = try systemCall {
                     unsafe epoll_wait(poll, events.baseAddress, Int32(Self.batchSize), timeout)
                 }
+                state.value.isDispatching = true
                 for index in 0..<Int(count) {
                     let (token, readiness) = unsafe (events[index].data.u64, events[index].events)
                     dispatch(token: token, readiness: readiness)
@@ -184,36 +185,54 @@ public final class EventLoop {
             }
         }
         if let failure { throw failure }
+        state.value.isDispatching = false
+        _ = state.value.registrations.takeRetired()
     }
 
+    /// A handler that is removed while it runs, or by another one, lives until the batch is done.
     private func dispatch(token: UInt64, readiness: UInt32) {
-        let slot = slots[Int(UInt32(truncatingIfNeeded: token))]
-        guard slot.generation == UInt32(truncatingIfNeeded: token >> 32) else { return }
-        slot.handler?.descriptorReady(Readiness(rawValue: readiness), tag: slot.tag)
+        guard let target = state.value.registrations.target(token: token) else { return }
+        target.descriptorReady(Readiness(rawValue: readiness))
     }
 
+    /// A timer that is set meanwhile waits for the next turn.
     private func fireTimers() {
-        guard let deadline = timers.nextDeadline, deadline <= now else { return }
+        guard let deadline = state.value.timers.nextDeadline else { return }
         let moment = now
-        while let timer = timers.popDue(at: moment) { timer.handler.timerFired(tag: timer.tag) }
+        if deadline > moment { return }
+        let limit = state.value.timers.nextIdentifier
+        while let timer = state.value.timers.popDue(at: moment, setBefore: limit) {
+            timer.handler.timerFired(tag: timer.tag)
+        }
     }
 
     private func performDeferredWork() {
-        while !deferred.isEmpty {
-            let work = deferred
-            deferred.removeAll(keepingCapacity: true)
-            for item in work {
-                item.isWorkDeferred = false
-                item.performDeferredWork()
+        var rounds = 0
+        while !state.value.deferred.isEmpty && rounds < Self.roundLimit {
+            state.value.startRound()
+            for index in 0..<state.value.round.count {
+                let work = state.value.round[index]
+                work.isWorkDeferred = false
+                work.performDeferredWork()
             }
+            state.value.round.removeAll(keepingCapacity: true)
+            rounds += 1
         }
+    }
+
+    /// Lets go of every handler, timer and piece of work: what they keep would keep the loop.
+    func removeEverything() {
+        state.value.registrations.removeAll()
+        let handlers = state.value.registrations.takeRetired()
+        let rest = state.value.takeRest()
+        withExtendedLifetime((handlers, rest)) {}
     }
 
     private func timeoutMilliseconds(_ limit: Duration?) -> Int32 {
         // Work that was deferred between two turns does not wait for an event.
-        if isStopping || !deferred.isEmpty { return 0 }
+        if state.value.isStopping || !state.value.deferred.isEmpty { return 0 }
         var nanoseconds = limit?.wholeNanoseconds ?? .max
-        if let deadline = timers.nextDeadline {
+        if let deadline = state.value.timers.nextDeadline {
             let current = now
             let wait = deadline > current ? deadline.nanoseconds - current.nanoseconds : 0
             nanoseconds = min(nanoseconds, wait)

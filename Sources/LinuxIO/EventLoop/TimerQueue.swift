@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// Deadlines in order.
+/// Deadlines in order; of equal ones, the timer that was set first.
 ///
-/// A cancelled timer stays until its deadline and then does nothing.
+/// A cancelled timer stays in the heap until it comes to the front, or until most of the heap is
+/// cancelled ones.
 struct TimerQueue {
     private struct Entry {
         let deadline: Instant
         let identifier: UInt64
+
+        func isBefore(_ other: Entry) -> Bool {
+            deadline == other.deadline
+                ? identifier < other.identifier : deadline < other.deadline
+        }
     }
 
     private struct Target {
@@ -16,7 +22,8 @@ struct TimerQueue {
 
     private var heap: [Entry] = []
     private var targets: [UInt64: Target] = [:]
-    private var nextIdentifier: UInt64 = 1
+    /// What the next timer is going to be called; greater than that of every timer that was set.
+    private(set) var nextIdentifier: UInt64 = 1
 
     mutating func insert(deadline: Instant, handler: any TimerHandler, tag: Int) -> TimerToken {
         let identifier = nextIdentifier
@@ -28,16 +35,24 @@ struct TimerQueue {
     }
 
     mutating func cancel(_ token: TimerToken) {
-        targets[token.identifier] = nil
+        guard targets.removeValue(forKey: token.identifier) != nil else { return }
+        if heap.count > 2 * targets.count + 64 {
+            heap.removeAll { targets[$0.identifier] == nil }
+            // A sorted array is a heap.
+            heap.sort { $0.isBefore($1) }
+        }
         dropCancelled()
     }
 
     /// The next deadline that anybody waits for.
     var nextDeadline: Instant? { heap.first?.deadline }
 
-    /// Takes the first timer whose deadline is not after `now`.
-    mutating func popDue(at now: Instant) -> (handler: any TimerHandler, tag: Int)? {
-        while let first = heap.first, first.deadline <= now {
+    /// Takes the first timer whose deadline is not after `now`, if it was set before the timer with
+    /// the given identifier.
+    mutating func popDue(
+        at now: Instant, setBefore limit: UInt64
+    ) -> (handler: any TimerHandler, tag: Int)? {
+        while let first = heap.first, first.deadline <= now, first.identifier < limit {
             removeFirst()
             if let target = targets.removeValue(forKey: first.identifier) {
                 dropCancelled()
@@ -63,7 +78,7 @@ struct TimerQueue {
         var child = start
         while child > 0 {
             let parent = (child - 1) / 2
-            if heap[parent].deadline <= heap[child].deadline { return }
+            if !heap[child].isBefore(heap[parent]) { return }
             heap.swapAt(parent, child)
             child = parent
         }
@@ -74,7 +89,7 @@ struct TimerQueue {
         while true {
             var smallest = parent
             for child in [2 * parent + 1, 2 * parent + 2]
-            where child < heap.count && heap[child].deadline < heap[smallest].deadline {
+            where child < heap.count && heap[child].isBefore(heap[smallest]) {
                 smallest = child
             }
             if smallest == parent { return }

@@ -50,14 +50,16 @@ public final class UnixListener {
                 // SAFETY: bind reads `size` bytes of the address.
                 _ = try systemCall { unsafe bind(socket.rawValue, pointer, size) }
             }
-            operation = "listen"
-            try systemCall { listen(socket.rawValue, backlog) }
             descriptor = socket
+            ownedPath = address.path
+            identity = FileIdentity(path: address.path)
+            // From here on the name goes with the listener, however this ends.
+            operation = "listen"
+            let number = descriptor.rawValue
+            try systemCall { listen(number, backlog) }
         } catch {
             throw .system(path: address.path, operation: operation, error)
         }
-        ownedPath = address.path
-        identity = FileIdentity(path: address.path)
     }
 
     /// Takes over a socket that listens already (socket activation); its name is not ours.
@@ -102,17 +104,24 @@ public final class UnixListener {
     ) throws(Failure) {
         guard let existing = FileIdentity(path: address.path) else { return }
         guard existing.isSocket else { throw .notASocket(path: address.path) }
-        do {
+        do throws(Errno) {
             _ = try UnixSocket.connect(to: address, kind: kind)
-            throw Failure.inUse(path: address.path)
-        } catch Errno.connectionRefused {
-            // SAFETY: the path is passed as a C string for the length of the call.
-            _ = unsafe unlink(address.path)
-        } catch let failure as Failure {
-            throw failure
         } catch {
-            throw .inUse(path: address.path)
+            switch error {
+            case .connectionRefused:
+                // SAFETY: the path is passed as a C string for the length of the call.
+                _ = unsafe unlink(address.path)
+                return
+            case .noSuchFileOrDirectory:
+                return
+            case .wouldBlock, .protocolWrongTypeForSocket:
+                // Somebody listens, and is busy or of the other kind.
+                break
+            default:
+                throw .system(path: address.path, operation: "connect", error)
+            }
         }
+        throw .inUse(path: address.path)
     }
 }
 

@@ -28,15 +28,14 @@ public final class LoopThread<Root>: Sendable {
         let handle = try startThread(name: name) {
             do {
                 let loop = try EventLoop()
-                cell.root = try build(loop)
                 cell.loop = loop
+                cell.root = try build(loop)
                 started.open(.success(loop.mailbox))
-                try loop.run()
             } catch {
                 started.open(.failure(error))
             }
-            cell.root = nil
-            cell.loop = nil
+            if cell.root != nil { cell.turn() }
+            cell.empty()
         }
         do {
             mailbox = try started.wait()
@@ -74,6 +73,23 @@ public final class LoopThread<Root>: Sendable {
 private final class RootCell<Root>: @unchecked Sendable {
     var root: Root?
     var loop: EventLoop?
+
+    /// Turns the loop until it is stopped.
+    func turn() {
+        do throws(Errno) {
+            try loop?.run()
+        } catch {
+            // The descriptors that epoll_wait gets are the loop's own.
+            preconditionFailure("an event loop can wait: \(error)")
+        }
+    }
+
+    /// Ends what lives on the thread, on the thread.
+    func empty() {
+        root = nil
+        loop?.removeEverything()
+        loop = nil
+    }
 }
 
 /// Lets one thread wait until another has started.

@@ -16,7 +16,10 @@ private final class ThreadBody {
     }
 }
 
-/// Starts a thread with every signal blocked, so that signals reach the main thread only.
+/// Starts a thread with every signal blocked that comes from outside, so that those reach the main
+/// thread only.
+///
+/// What a thread raises by its own fault is not blocked: a handler has to see it there.
 ///
 /// The corresponding C function is `pthread_create`.
 public func startThread(
@@ -29,6 +32,9 @@ public func startThread(
     var all = sigset_t()
     var previous = sigset_t()
     unsafe sigfillset(&all)
+    for fault in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS] {
+        unsafe sigdelset(&all, fault)
+    }
     unsafe pthread_sigmask(SIG_SETMASK, &all, &previous)
     let code = unsafe pthread_create(
         &thread, nil,

@@ -4,10 +4,11 @@
 ///
 /// For the state that one thread's objects change with every request. An access ends before
 /// anything is called that may come back: nothing here is passed `inout` to a caller's code.
-@safe struct Cell<Value: ~Copyable>: ~Copyable {
+@safe public struct Cell<Value: ~Copyable>: ~Copyable {
     private let address: UnsafeMutablePointer<Value>
 
-    init(_ value: consuming Value) {
+    /// Moves the value to a place of its own.
+    public init(_ value: consuming Value) {
         unsafe address = .allocate(capacity: 1)
         unsafe address.initialize(to: value)
     }
@@ -17,7 +18,8 @@
         unsafe address.deallocate()
     }
 
-    var value: Value {
+    /// The value, in place.
+    public var value: Value {
         @inline(__always)
         unsafeAddress {
             // SAFETY: initialised at birth; lives as long as the cell.
