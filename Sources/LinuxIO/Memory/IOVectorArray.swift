@@ -82,6 +82,7 @@ import Glibc
     ///   - offset: bytes from the start of the first of them.
     ///   - byteCount: how many bytes.
     /// - Returns: where the new pieces stand; they are fewer bytes than asked for when `pieces` are.
+    @discardableResult
     public mutating func append(
         _ pieces: IOVectorSlice, from offset: Int, byteCount: Int
     ) -> Range<Int> {

@@ -39,3 +39,14 @@ public enum ProcessEnvironment {
         cl_release_code_pages()
     }
 }
+
+/// The path without symbolic links, `.` and `..`, from the root; the path as it is when it names
+/// nothing.
+///
+/// The corresponding C function is `realpath`.
+public func canonicalPath(_ path: String) -> String {
+    // SAFETY: realpath allocates the string that it returns; it is copied and freed here.
+    guard let resolved = unsafe realpath(path, nil) else { return path }
+    defer { unsafe free(resolved) }
+    return unsafe String(cString: resolved)
+}

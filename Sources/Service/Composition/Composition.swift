@@ -13,6 +13,9 @@ enum Composition {
     static func builders(for configuration: ServiceConfiguration) -> [DeviceBuilder] {
         var builders: [DeviceBuilder] = []
         let withheld = configuration.withheldFeatures
+        if let scsi = configuration.scsi {
+            builders.append(scsiBuilder(scsi, withholding: withheld))
+        }
         if let vsock = configuration.vsock {
             builders.append(vsockBuilder(vsock, withholding: withheld))
         }

@@ -196,8 +196,9 @@ extension Multiplexer {
     private func offer(_ buffer: Buffer, at index: Int, window: Int) -> Int {
         offered[index] = buffer
         let room = min(payloadRoom(buffer), window)
-        return payload[0].append(
+        payload[0].append(
             pieces[0].slice(buffer.writablePieces), from: VsockHeader.byteCount, byteCount: room)
+        return room
     }
 
     @inline(__always)
