@@ -115,6 +115,7 @@ let package = Package(
                 "VhostUserTests",
                 ["VhostUser", "Virtio", "LinuxIO", "Driver", "FrontEnd", "Kernel"],
                 packages: [logging]),
+            tests("EndToEndTests", ["Guests", "FrontEnd", "Driver", "LinuxIO"]),
             .testTarget(
                 name: "GuestTests", dependencies: ["Guests"], path: "Tests/Guests",
                 exclude: ["Image", "Program", "README.md", "Scenarios"], swiftSettings: strict),

@@ -28,7 +28,7 @@ public final class ChildProcess: Sendable {
     ///   - onLine: called for each line of standard output, on a thread of its own, and once with nil
     ///     at its end.
     /// - Throws: `GuestError` when the program cannot be started.
-    init(
+    public init(
         _ arguments: [String], environment: [String: String] = [:], errorPath: String,
         onLine: @escaping @Sendable (String?) -> Void
     ) throws {
@@ -52,7 +52,7 @@ public final class ChildProcess: Sendable {
     }
 
     /// Sends a signal, if the process still runs.
-    func send(signal: Int32) {
+    public func send(signal: Int32) {
         progress.update { progress in
             if progress.status == nil { kill(processID, signal) }
         }
@@ -60,7 +60,7 @@ public final class ChildProcess: Sendable {
 
     /// The exit status, once the process has ended and all its output was read; nil when that was
     /// not so within `timeout`.
-    func waitForExit(within timeout: Duration) -> ExitStatus? {
+    public func waitForExit(within timeout: Duration) -> ExitStatus? {
         progress.wait(within: timeout) { $0.outputEnded ? $0.status : nil }
     }
 
@@ -69,7 +69,7 @@ public final class ChildProcess: Sendable {
     }
 
     /// Kills the process and waits for its end.
-    func killAndWait() {
+    public func killAndWait() {
         send(signal: SIGKILL)
         _ = waitForExit(within: .seconds(10))
     }

@@ -9,7 +9,7 @@ public struct ProcessFootprint: Sendable, CustomStringConvertible {
     public let residentKibibytes: Int
     public let processorTime: Duration
 
-    init(of processID: pid_t) throws {
+    public init(of processID: pid_t) throws {
         let folder = "/proc/\(processID)"
         descriptorCount = try FileManager.default.contentsOfDirectory(atPath: folder + "/fd").count
         threadCount = try FileManager.default.contentsOfDirectory(atPath: folder + "/task").count

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Guests
+import Testing
+
+@Suite("The service")
+struct LifecycleTests {
+    private static let both = [
+        "run", "--scsi-socket", "@/s", "--lun", "@/disk", "--vsock-socket", "@/v", "--guest-cid",
+        "3", "--vsock-path", "@/h",
+    ]
+
+    private func makeService(environment: [String: String] = [:]) throws -> Program {
+        let program = try Program(Self.both, environment: environment) {
+            try Program.makeFile($0 + "/disk", byteCount: 16 << 20)
+        }
+        try program.waitUntilListening("v")
+        return program
+    }
+
+    @Test("ends with status 0 within a second of SIGTERM and takes its sockets with it")
+    func termination() throws {
+        let program = try makeService()
+        program.terminate()
+        #expect(program.exitStatus(within: .seconds(1)) == .exited(0))
+        for name in ["s", "v", "h"] { #expect(!program.exists(name), "\(name)") }
+    }
+
+    @Test("replaces sockets that a killed one left behind")
+    func staleSockets() throws {
+        let first = try makeService()
+        kill(first.processID, SIGKILL)
+        #expect(first.exitStatus() == .killed(signal: SIGKILL))
+        #expect(first.exists("s"))
+        let second = try Program(["run", "--scsi-socket", first.folder + "/s"])
+        try first.waitUntilListening("s")
+        second.terminate()
+        #expect(second.exitStatus(within: .seconds(1)) == .exited(0))
+    }
+
+    @Test("uses at most 8 MiB and no processor time while nobody is connected")
+    func idle() throws {
+        let program = try makeService()
+        let before = try program.footprint
+        usleep(2_000_000)
+        let after = try program.footprint
+        #expect(after.residentKibibytes <= 8192)
+        #expect(after.processorTime == before.processorTime)
+        #expect(after.holdsAsMuch(as: before))
+    }
+
+    @Test("holds no more after a thousand front-ends that came and went")
+    func connectStorm() throws {
+        let program = try makeService()
+        let before = try program.footprint
+        for _ in 0..<1000 {
+            try program.waitUntilListening("s")
+            try program.waitUntilListening("v")
+        }
+        var after = try program.footprint
+        for _ in 0..<200 where !after.holdsAsMuch(as: before) {
+            usleep(10_000)
+            after = try program.footprint
+        }
+        #expect(after.holdsAsMuch(as: before), "before \(before), after \(after)")
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Guests
+import LinuxIO
+import Testing
+
+@Suite("A start that cannot succeed")
+struct MistakeTests {
+    private static let vsock = ["--vsock-socket", "@/v", "--guest-cid", "3", "--vsock-path", "@/h"]
+
+    @Test(
+        "is ended with status 2 and a sentence about the command line",
+        arguments: [
+            ([], "nothing to serve: give --scsi-socket, or --vsock-socket, or both"),
+            (["--lun", "disk"], "--lun needs --scsi-socket beside it"),
+            (["--vsock-socket", "@/v"], "--vsock-socket needs --guest-cid beside it"),
+            (["--guest-cid", "3"], "--guest-cid needs --vsock-socket beside it"),
+            (["--vsock-path", "@/h"], "--vsock-path needs --vsock-socket beside it"),
+            (
+                ["--vsock-socket", "@/v", "--vsock-path", "@/h", "--guest-cid", "2"],
+                "--guest-cid 2: a guest's CID is a number from 3 to 4294967294"
+            ),
+            (["--guest-cid", "many"], "The value 'many' is invalid for '--guest-cid"),
+            (["--log-level", "loud"], "The value 'loud' is invalid for '--log-level"),
+            (["--scsi-socket", "@/s", "--lun", "lnu=1,path=d"], "unknown key 'lnu'; known are"),
+            (["--scsi-socket", "@/s", "--disable-feature", "x"], "known are packed, event-idx"),
+            (["--scsi-sokcet", "@/s"], "Unknown option '--scsi-sokcet'"),
+        ] as [([String], String)])
+    func wrongCommandLine(arguments: [String], message: String) throws {
+        let program = try Program(["run"] + arguments)
+        #expect(program.exitStatus() == .exited(2))
+        #expect(program.errors.contains(message), "\(program.errors)")
+    }
+
+    @Test("refuses a socket path of more than 107 bytes")
+    func longPath() throws {
+        let path = "/" + String(repeating: "x", count: 107)
+        let program = try Program(["run", "--scsi-socket", path])
+        #expect(program.exitStatus() == .exited(2))
+        #expect(program.errors.contains("108 bytes; a Unix socket's path has 1 to 107"))
+    }
+
+    @Test(
+        "is ended with status 1 and a sentence about the file",
+        arguments: [
+            ("@/absent", "absent"),
+            ("@/.", "directory"),
+            ("@/odd", "512"),
+            ("path=@/even,block-size=4096", "4096"),
+            ("@/empty", "empty"),
+        ])
+    func wrongFile(specification: String, message: String) throws {
+        let program = try Program(["run", "--scsi-socket", "@/s", "--lun", specification]) {
+            try Program.makeFile($0 + "/odd", byteCount: 1_048_577)
+            try Program.makeFile($0 + "/even", byteCount: 1_048_576 + 512)
+            try Program.makeFile($0 + "/empty", byteCount: 0)
+        }
+        #expect(program.exitStatus() == .exited(1))
+        #expect(program.errors.hasPrefix("vhostd: "), "\(program.errors)")
+        #expect(program.errors.contains(message), "\(program.errors)")
+        #expect(!program.exists("s"))
+    }
+
+    @Test("leaves nothing behind when the second device cannot start")
+    func secondDeviceFails() throws {
+        let arguments = ["run", "--scsi-socket", "@/s"] + Self.vsock
+        let program = try Program(arguments) { try Program.makeFile($0 + "/v", byteCount: 1) }
+        #expect(program.exitStatus() == .exited(1))
+        #expect(program.errors.contains("exists and is not a socket"), "\(program.errors)")
+        #expect(!program.exists("s"))
+        #expect(!program.exists("h"))
+        #expect(program.exists("v"))
+    }
+
+    @Test("does not take a socket that another process listens at")
+    func socketInUse() throws {
+        let first = try Program(["run", "--scsi-socket", "@/s"])
+        try first.waitUntilListening("s")
+        let second = try Program(["run", "--scsi-socket", first.folder + "/s"])
+        #expect(second.exitStatus() == .exited(1))
+        #expect(second.errors.contains("another process listens there"), "\(second.errors)")
+        #expect(first.canConnect("s"))
+    }
+
+    @Test("does not serve one file for writing twice")
+    func fileInUse() throws {
+        let first = try Program(["run", "--scsi-socket", "@/s", "--lun", "@/disk"]) {
+            try Program.makeFile($0 + "/disk", byteCount: 1_048_576)
+        }
+        try first.waitUntilListening("s")
+        let second = try Program(["run", "--scsi-socket", "@/s", "--lun", first.folder + "/disk"])
+        #expect(second.exitStatus() == .exited(1))
+        #expect(second.errors.contains("in use by another process"), "\(second.errors)")
+    }
+}

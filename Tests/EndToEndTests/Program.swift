@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Guests
+
+/// One run of the program with some command line, in a folder of its own.
+final class Program {
+    let folder: String
+    private let process: ChildProcess
+
+    /// Starts the program.
+    ///
+    /// - Parameters:
+    ///   - arguments: what follows the program's name; `@/` stands for the folder.
+    ///   - prepare: makes files in the folder before the start.
+    init(
+        _ arguments: [String], environment: [String: String] = [:],
+        prepare: (String) throws -> Void = { _ in }
+    ) throws {
+        let folder = try Workspace.makeRunFolder()
+        self.folder = folder
+        try prepare(folder)
+        func inFolder(_ text: String) -> String {
+            text.replacingOccurrences(of: "@/", with: folder + "/")
+        }
+        process = try ChildProcess(
+            [Workspace.daemon] + arguments.map(inFolder),
+            environment: environment.mapValues(inFolder), errorPath: folder + "/errors",
+            onLine: { _ in })
+    }
+
+    deinit {
+        process.killAndWait()
+        try? FileManager.default.removeItem(atPath: folder)  // The next run has its own.
+    }
+
+    /// What the program has written to standard error.
+    var errors: String {
+        (try? String(contentsOfFile: folder + "/errors", encoding: .utf8)) ?? ""  // Nothing yet.
+    }
+
+    func exitStatus(within limit: Duration = .seconds(10)) -> ExitStatus? {
+        process.waitForExit(within: limit)
+    }
+
+    var processID: pid_t { process.processID }
+
+    func terminate() {
+        process.send(signal: SIGTERM)
+    }
+
+    var footprint: ProcessFootprint {
+        get throws { try ProcessFootprint(of: process.processID) }
+    }
+
+    /// Waits until a socket at the path in the folder takes connections.
+    func waitUntilListening(_ name: String) throws {
+        for _ in 0..<2000 {
+            if canConnect(name) { return }
+            usleep(5_000)
+        }
+        throw GuestError("nobody listens at \(name): \(errors)")
+    }
+
+    func canConnect(_ name: String) -> Bool {
+        (try? FrontEndProbe.connect(path: folder + "/" + name)) != nil  // Not yet.
+    }
+
+    func exists(_ name: String) -> Bool {
+        FileManager.default.fileExists(atPath: folder + "/" + name)
+    }
+
+    /// Makes a file of so many bytes, all of them zero.
+    static func makeFile(_ path: String, byteCount: UInt64) throws {
+        guard FileManager.default.createFile(atPath: path, contents: nil),
+            let file = FileHandle(forWritingAtPath: path)
+        else { throw GuestError("cannot write \(path)") }
+        try file.truncate(atOffset: byteCount)
+        try file.close()
+    }
+}
