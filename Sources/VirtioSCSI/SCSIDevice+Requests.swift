@@ -73,31 +73,31 @@ extension SCSIDevice {
 
     @inline(__always)
     private func fill(_ index: Int, _ header: RequestHeader, cdbByteCount: Int) {
-        bus.commands[index].address = header.address
-        bus.commands[index].tag = header.tag
-        bus.commands[index].attribute = header.attribute
-        bus.commands[index].cdb = header.cdb
-        bus.commands[index].cdbByteCount = cdbByteCount
+        commands[index].address = header.address
+        commands[index].tag = header.tag
+        commands[index].attribute = header.attribute
+        commands[index].cdb = header.cdb
+        commands[index].cdbByteCount = cdbByteCount
     }
 
     /// Names the data after the header, or after the response, to the command.
     @inline(__always)
     private func setData(_ index: Int, _ buffer: Buffer, outByteCount: Int, inByteCount: Int) {
-        bus.commands[index].dataOutByteCount = outByteCount
-        bus.commands[index].dataInByteCount = inByteCount
+        commands[index].dataOutByteCount = outByteCount
+        commands[index].dataInByteCount = inByteCount
         if outByteCount > 0 {
             let range = requests[index].pieces.split(
                 buffer.readablePieces, after: layout.value.headerByteCount)
-            bus.commands[index].dataOut = requests[index].pieces.slice(range)
+            commands[index].dataOut = requests[index].pieces.slice(range)
         } else {
-            bus.commands[index].dataOut = nil
+            commands[index].dataOut = nil
         }
         if inByteCount > 0 {
             let range = requests[index].pieces.split(
                 buffer.writablePieces, after: layout.value.responseByteCount)
-            bus.commands[index].dataIn = requests[index].pieces.slice(range)
+            commands[index].dataIn = requests[index].pieces.slice(range)
         } else {
-            bus.commands[index].dataIn = nil
+            commands[index].dataIn = nil
         }
     }
 
@@ -109,8 +109,8 @@ extension SCSIDevice {
         let senseByteCount = requests[index].senseByteCount
         let pieces = requests[index].pieces.slice(requests[index].writablePieces)
         var senseLength = 0
-        if bus.commands[index].status == .checkCondition {
-            let sense = bus.commands[index].sense
+        if commands[index].status == .checkCondition {
+            let sense = commands[index].sense
             senseLength = min(sense.count, senseByteCount)
             pieces.store(sense, byteCount: senseLength, at: ResponseHeader.byteCount)
         }
@@ -118,12 +118,12 @@ extension SCSIDevice {
             at: ResponseHeader.byteCount &+ senseLength, byteCount: senseByteCount &- senseLength)
         pieces.store(
             ResponseHeader(
-                senseLength: senseLength, residual: bus.commands[index].residualByteCount,
-                status: bus.commands[index].status,
+                senseLength: senseLength, residual: commands[index].residualByteCount,
+                status: commands[index].status,
                 response: Response(
-                    bus.commands[index].response, isOverrun: bus.commands[index].isOverrun)))
+                    commands[index].response, isOverrun: commands[index].isOverrun)))
         let moved =
-            bus.commands[index].direction == .in ? bus.commands[index].movedByteCount : 0
+            commands[index].direction == .in ? commands[index].movedByteCount : 0
         giveBack(
             index, writtenLength: ResponseHeader.byteCount &+ senseByteCount &+ moved)
     }

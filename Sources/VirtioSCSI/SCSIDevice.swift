@@ -23,6 +23,8 @@ public final class SCSIDevice: VirtioDevice {
     let loop: EventLoop
     let bus: SCSIBus
     let logger: Logger
+    /// The commands of the bus.
+    let commands: GrowingSlab<Command>
     /// What the transport keeps of the commands of the bus, at the same indices.
     let requests: GrowingSlab<Request>
     /// The queues that run, by their numbers.
@@ -80,6 +82,7 @@ public final class SCSIDevice: VirtioDevice {
         self.loop = loop
         self.bus = bus
         self.logger = logger
+        commands = bus.commands.commands
         requests = GrowingSlab(limit: bus.commands.limit) { Request() }
         queues = Array(repeating: nil, count: Self.firstRequestQueue + requestQueueCount)
         configuration = SCSIConfiguration(requestQueueCount: requestQueueCount)

@@ -17,7 +17,8 @@ public final class CommandTable {
         var keepsPaths = false
     }
 
-    private let commands: GrowingSlab<Command>
+    /// The commands in place, for transports on the data path; the same ones as by subscript.
+    public let commands: GrowingSlab<Command>
     private let state = Cell(State())
     /// What takes the ended commands off; asked for when there is a first one.
     private let loop: EventLoop?
