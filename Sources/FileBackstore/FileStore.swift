@@ -53,6 +53,8 @@ import SystemPackage
         var requestCount = 0
         var isClosed = false
         var hasFailedToFlush = false
+        /// When the next failure may be logged.
+        var nextLog = Instant(nanoseconds: 0)
     }
 
     /// Opens a file or a block device, and locks it.
@@ -147,9 +149,7 @@ extension FileStore {
     func noteFailure(
         of operation: BlockRequest.Operation, _ outcome: BlockOutcome, errno code: Int32
     ) {
-        context.logger.error(
-            "I/O failed",
-            metadata: ["path": "\(path)", "operation": "\(operation)", "errno": "\(code)"])
+        logFailure(of: operation, errno: code)
         switch operation {
         case .flush:
             // "Not now" has lost nothing.
@@ -160,6 +160,16 @@ extension FileStore {
         case .write, .read, .discard, .writeZeroes:
             break
         }
+    }
+
+    /// Logs one failure a second: a guest can cause as many as it likes.
+    private func logFailure(of operation: BlockRequest.Operation, errno code: Int32) {
+        let now = context.loop.now
+        guard now >= state.value.nextLog else { return }
+        state.value.nextLog = now.advanced(byNanoseconds: 1_000_000_000)
+        context.logger.error(
+            "I/O failed",
+            metadata: ["path": "\(path)", "operation": "\(operation)", "errno": "\(code)"])
     }
 
     /// A request has ended and its owner knows.

@@ -60,12 +60,16 @@ struct TestFile {
         let file = OwnedDescriptor(taking: descriptor)
         try #require(ftruncate(file.rawValue, off_t(byteCount)) == 0)
         guard let byteAt else { return }
-        let bytes = (0..<byteCount).map(byteAt)
+        let bytes = unsafe [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
+            for offset in 0..<byteCount { unsafe buffer[offset] = byteAt(offset) }
+            count = byteCount
+        }
         let written = unsafe bytes.withUnsafeBytes {
             unsafe pwrite(descriptor, $0.baseAddress, byteCount, 0)
         }
         try #require(written == byteCount)
         try #require(fsync(descriptor) == 0)
+        posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
     }
 
     /// The bytes in a range of the file, as the page cache has them.
@@ -77,6 +81,8 @@ struct TestFile {
         let count = unsafe bytes.withUnsafeMutableBytes {
             unsafe pread(file.rawValue, $0.baseAddress, $0.count, off_t(range.lowerBound))
         }
+        // What lies in the page cache would keep a direct write waiting.
+        posix_fadvise(file.rawValue, 0, 0, POSIX_FADV_DONTNEED)
         return Array(bytes.prefix(count))
     }
 
@@ -157,6 +163,8 @@ final class Bench: BlockRequestOwner {
     private(set) var outcomes: [UInt64: BlockOutcome] = [:]
     private(set) var order: [UInt64] = []
     private var nextToken: UInt64 = 1
+    /// The memory of every request, for as long as the kernel may touch it.
+    private var memories: [TestMemory] = []
     /// Called with every outcome.
     var onEnd: (UInt64) -> Void = { _ in }
 
@@ -199,6 +207,7 @@ final class Bench: BlockRequestOwner {
     ) -> UInt64 {
         let token = nextToken
         nextToken += 1
+        if let memory { memories.append(memory) }
         let request = BlockRequest(
             operation, offset: UInt64(offset), byteCount: byteCount ?? memory?.byteCount ?? 0,
             pieces: memory?.pieces)
@@ -216,6 +225,7 @@ final class Bench: BlockRequestOwner {
             clock?.advance(by: .milliseconds(1))
             try loop.turn(waitingAtMost: clock == nil ? .seconds(10) : .milliseconds(1))
         }
+        memories = []
     }
 
     /// Queues a request and waits for its end.

@@ -39,7 +39,7 @@ package final class ScriptedBlockingCalls: BlockingCalls {
     package init() {}
 
     /// Puts a fault into the `number`th call of a kind, counted from 0.
-    package func script(_ call: Call, _ number: Int = 0, _ fault: Fault) {
+    package func script(_ call: Call, number: Int = 0, _ fault: Fault) {
         state.withLock { $0.faults[call, default: [:]][number] = fault }
     }
 

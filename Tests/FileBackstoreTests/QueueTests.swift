@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockStorage
+import FileBackstore
+import Glibc
+import Kernel
+import LinuxIO
+import Testing
+
+@Suite("A file store queues")
+struct QueueTests {
+    @Test("hands the requests of a turn over in one system call, whatever store they are for")
+    func batch() throws {
+        let folder = try TestFolder()
+        let bench = try Bench()
+        let first = try bench.open(try folder.file("first", byteCount: 1 << 18))
+        let second = try bench.open(try folder.file("second", byteCount: 1 << 18))
+        for index in 0..<32 {
+            bench.submit(
+                .read, at: index * 4096, TestMemory(pieces: [4096]),
+                to: index.isMultiple(of: 2) ? first : second)
+        }
+        try bench.finish()
+        #expect(bench.kernel.submitCounts == [32])
+        #expect(bench.outcomes.values.allSatisfy { $0 == .done })
+    }
+
+    @Test("lets requests wait that are more than the context has room for")
+    func manyRequests() throws {
+        let folder = try TestFolder()
+        let bench = try Bench(requestCount: 4)
+        let store = try bench.open(try folder.file(byteCount: 1 << 18))
+        let memories = (0..<60).map { _ in TestMemory(pieces: [4096]) }
+        for (index, memory) in memories.enumerated() {
+            bench.submit(.read, at: index * 4096, memory, to: store)
+        }
+        try bench.finish()
+        #expect(bench.kernel.submitCounts.allSatisfy { $0 <= 4 })
+        for (index, memory) in memories.enumerated() {
+            #expect(memory.firstDifference { TestFile.pattern(index * 4096 + $0) } == nil)
+        }
+    }
+
+    @Test("moves more through bounce buffers than they hold, at once and together")
+    func bounce() throws {
+        let folder = try TestFolder()
+        let file = try folder.file(byteCount: 20 << 20, byteAt: nil)
+        let bench = try Bench()
+        let store = try bench.open(file)
+        // Twenty writes of a megabyte and a block each share sixteen buffers of a quarter.
+        let memories = (0..<19).map {
+            TestMemory(pieces: [1 << 20, 100, 412], shift: 1, filledWith: UInt8($0 + 1))
+        }
+        for (index, memory) in memories.enumerated() {
+            bench.submit(
+                .write(isDurable: false), at: index * ((1 << 20) + 512), memory, to: store)
+        }
+        try bench.finish()
+        #expect(bench.outcomes.values.allSatisfy { $0 == .done })
+        for index in 0..<19 {
+            let start = index * ((1 << 20) + 512)
+            let bytes = try file.bytes(start..<start + (1 << 20) + 512)
+            #expect(bytes.allSatisfy { $0 == UInt8(index + 1) })
+        }
+        let back = TestMemory(pieces: Array(repeating: 1 << 20, count: 3), shift: 3)
+        #expect(try bench.perform(.read, at: 0, back, on: store) == .done)
+        #expect(back.firstDifference { UInt8($0 / ((1 << 20) + 512) + 1) } == nil)
+    }
+
+    @Test("does not copy what the kernel takes as it is")
+    func zeroCopy() throws {
+        let folder = try TestFolder()
+        let bench = try Bench()
+        let store = try bench.open(try folder.file(byteCount: 1 << 18))
+        let memory = TestMemory(pieces: [4096])
+        #expect(try bench.perform(.read, memory, on: store) == .done)
+        let address = unsafe Int(bitPattern: memory.pieces.base.pointee.iov_base)
+        #expect(bench.kernel.addresses == [address])
+    }
+
+    @Test("takes more pieces than one system call does", arguments: Medium.allCases)
+    func manyPieces(_ medium: Medium) throws {
+        let folder = try medium.folder()
+        let file = try folder.file(byteCount: 4 << 20, byteAt: nil)
+        let bench = try Bench()
+        let store = try bench.open(file)
+        let memory = TestMemory(pieces: Array(repeating: 512, count: 2500))
+        let bytes = (0..<memory.byteCount).map(TestFile.pattern)
+        memory.bytes = bytes
+        #expect(try bench.perform(.write(isDurable: false), at: 512, memory, on: store) == .done)
+        let written = try file.bytes(512..<512 + memory.byteCount)
+        #expect(written.elementsEqual(bytes))
+        memory.bytes = [UInt8](repeating: 0, count: memory.byteCount)
+        #expect(try bench.perform(.read, at: 512, memory, on: store) == .done)
+        #expect(memory.firstDifference(from: TestFile.pattern) == nil)
+    }
+
+    @Test("refuses what lies outside the disk, and does nothing for no bytes")
+    func ranges() throws {
+        let folder = try TestFolder()
+        let bench = try Bench()
+        let store = try bench.open(try folder.file(byteCount: 65536))
+        let memory = TestMemory(pieces: [4096])
+        #expect(try bench.perform(.read, at: 65536 - 3584, memory, on: store) == .outOfRange)
+        #expect(try bench.perform(.read, at: Int.max - 511, memory, on: store) == .outOfRange)
+        #expect(try bench.perform(.read, at: 65536, TestMemory(pieces: []), on: store) == .done)
+        #expect(try bench.perform(.discard, at: 0, byteCount: 0, on: store) == .done)
+        #expect(try bench.perform(.discard, at: 512, byteCount: 65536, on: store) == .outOfRange)
+        #expect(bench.kernel.submitCounts.isEmpty)
+    }
+
+    @Test(
+        "ends what is under way when it is closed, and takes nothing more",
+        arguments: Medium.allCases)
+    func closing(_ medium: Medium) throws {
+        let folder = try medium.folder()
+        let file = try folder.file(byteCount: 1 << 18)
+        let bench = try Bench(requestCount: 4)
+        weak var gone: FileStore?
+        var late: UInt64 = 0
+        do {
+            let store = try bench.open(file)
+            gone = store
+            for index in 0..<16 {
+                bench.submit(.read, at: index * 4096, TestMemory(pieces: [4096]), to: store)
+            }
+            store.close()
+            late = bench.submit(.read, at: 0, TestMemory(pieces: [4096]), to: store)
+        }
+        #expect(gone != nil)
+        try bench.finish()
+        #expect(bench.outcomes[late] == .gone)
+        #expect(gone == nil)
+        // The lock went with it.
+        _ = try bench.open(file)
+    }
+
+    @Test("takes requests from an owner that is being called")
+    func reentrant() throws {
+        let folder = try TestFolder()
+        let bench = try Bench(requestCount: 2)
+        let store = try bench.open(try folder.file(byteCount: 1 << 18))
+        var left = 50
+        bench.onEnd = { [unowned bench] _ in
+            guard left > 0 else { return }
+            left -= 1
+            bench.submit(.read, at: left * 4096, TestMemory(pieces: [4096]), to: store)
+        }
+        for _ in 0..<4 { bench.submit(.read, TestMemory(pieces: [4096]), to: store) }
+        try bench.finish()
+        #expect(bench.outcomes.count == 54)
+        bench.onEnd = { _ in }
+    }
+
+    @Test("lets its loop and its context go", arguments: Medium.allCases)
+    func lifetime(_ medium: Medium) throws {
+        weak var loop: EventLoop?
+        weak var context: AIOContext?
+        do {
+            let folder = try medium.folder()
+            let bench = try Bench()
+            let store = try bench.open(try folder.file(byteCount: 65536))
+            #expect(try bench.perform(.read, TestMemory(pieces: [4096]), on: store) == .done)
+            store.close()
+            loop = bench.loop
+            context = bench.context
+        }
+        #expect(loop == nil)
+        #expect(context == nil)
+    }
+}
