@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import BlockStorage
+import LinuxIO
 
 /// A request's owner, not retained: the owner sees to it that it lives until it is called.
 ///
@@ -38,18 +39,4 @@ private struct LiveOwner: ~Copyable {
 }
 
 /// A request's store, not retained: the context keeps it while it has requests.
-@safe struct StoreReference {
-    private let store: Unmanaged<FileStore>
-
-    @inline(__always)
-    init(_ store: FileStore) {
-        unsafe self.store = Unmanaged.passUnretained(store)
-    }
-
-    /// Calls `body` with the store, without counting a reference.
-    @inline(__always)
-    func with<Result>(_ body: (FileStore) -> Result) -> Result {
-        // SAFETY: the context's list of stores holds a reference until the last request has ended.
-        unsafe store._withUnsafeGuaranteedRef { body($0) }
-    }
-}
+typealias StoreReference = BorrowedReference<FileStore>
