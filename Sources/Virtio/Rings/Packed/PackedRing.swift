@@ -147,6 +147,8 @@ extension PackedRing {
     var isPublished: Bool { unpublished == 0 }
 
     func forEachPublished(_ moved: Int, _ body: (GuestAddress, UInt64) -> Void) {
+        // More than the ring holds, when the driver offers places again that it has not seen used.
+        if moved >= size { return body(ringAddress, UInt64(16 * size)) }
         var start = publishedUsed
         start.retreat(by: moved, size: size)
         let inThisRound = min(moved, size - start.index)

@@ -90,7 +90,7 @@ extension SplitRing {
     func forEachPublished(_ moved: Int, _ body: (GuestAddress, UInt64) -> Void) {
         let end = Int(publishedUsed & mask)
         let start = Int((publishedUsed &- UInt16(truncatingIfNeeded: moved)) & mask)
-        if start < end {
+        if start < end && moved < size {
             body(usedField(4 + 8 * start), UInt64(8 * (end - start)))
         } else {
             body(usedField(4 + 8 * start), UInt64(8 * (size - start)))
