@@ -12,7 +12,9 @@ final class Program {
     ///
     /// - Parameters:
     ///   - arguments: what follows the program's name; `@/` stands for the folder.
+    ///   - environment: set beside what is set already.
     ///   - prepare: makes files in the folder before the start.
+    /// - Throws: when the folder or the process cannot be made.
     init(
         _ arguments: [String], environment: [String: String] = [:],
         prepare: (String) throws -> Void = { _ in }
