@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -172,4 +173,35 @@ void cl_release_code_pages(void) {
     uintptr_t end = (uintptr_t)&etext & ~(page - 1);
     // Private, read-only and never written: dropping the pages loses nothing.
     if (end > start) madvise((void *)start, end - start, MADV_DONTNEED);
+}
+
+static unsigned long lost_page_count;
+
+// Async-signal-safe: one system call, one atomic addition. The access that raised the signal is
+// tried again when the handler returns.
+static void replace_lost_page(int number, siginfo_t *information, void *context) {
+    (void)context;
+    long size = sysconf(_SC_PAGESIZE);
+    void *page = (void *)((uintptr_t)information->si_addr & ~((uintptr_t)size - 1));
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    if (information->si_code == BUS_ADRERR &&
+        mmap(page, (size_t)size, PROT_READ | PROT_WRITE, flags, -1, 0) != MAP_FAILED) {
+        __atomic_add_fetch(&lost_page_count, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    // Not memory that can be replaced: die of it, as without a handler.
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+int cl_survive_lost_memory(void) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = replace_lost_page;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    return sigaction(SIGBUS, &action, NULL);
+}
+
+unsigned long cl_lost_page_count(void) {
+    return __atomic_load_n(&lost_page_count, __ATOMIC_RELAXED);
 }

@@ -69,6 +69,13 @@ int cl_block_device_geometry(
 /// still needed are mapped again from the page cache on their next use.
 void cl_release_code_pages(void);
 
+/// Survives the loss of mapped guest memory: when the file behind a mapping was cut short, the page
+/// that was touched becomes a page of zeroes of ours. Returns 0, or -1 with errno set.
+int cl_survive_lost_memory(void);
+
+/// How many pages were lost so far.
+unsigned long cl_lost_page_count(void);
+
 /// Open file description locks (F_OFD_SETLK): 0, or -1 with errno set.
 int cl_lock_whole_file(int descriptor, int exclusive);
 

@@ -2,6 +2,7 @@
 
 import CLinux
 import Glibc
+public import SystemPackage
 
 /// What the process was started with.
 public enum ProcessEnvironment {
@@ -30,6 +31,16 @@ public enum ProcessEnvironment {
         limit.rlim_cur = limit.rlim_max
         _ = unsafe setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
         return UInt64(limit.rlim_cur)
+    }
+
+    /// Survives a front-end that cuts short the file behind guest memory that is mapped: the page
+    /// that is touched becomes a page of zeroes of ours, instead of ending the process with SIGBUS.
+    ///
+    /// The corresponding C functions are `sigaction` and `mmap`.
+    ///
+    /// - Throws: the errno of sigaction.
+    public static func surviveLostMemory() throws(Errno) {
+        try systemCall { cl_survive_lost_memory() }
     }
 
     /// Gives back the memory of code that only start-up needed (command line, configuration).

@@ -21,6 +21,7 @@ public enum Service {
         LoggingSetup.bootstrap(level: configuration.logLevel)
         ProcessEnvironment.raiseDescriptorLimit()
         do {
+            try ProcessEnvironment.surviveLostMemory()
             // Before any other thread: it blocks the signals that the others are to inherit.
             let supervisor = try Supervisor()
             try supervisor.start(Composition.builders(for: configuration))
