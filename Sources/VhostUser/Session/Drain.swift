@@ -6,8 +6,8 @@ import Virtio
 /// Waits until queues that were stopped have drained, but not for ever.
 ///
 /// First the device has time to end its requests; then it is asked to cut them short; then whoever
-/// waits is told that they are still in flight. Such queues are kept here, and their memory with
-/// them, until the device is done with them.
+/// waits is told that they are still in flight. Such queues are kept here, cut off from their rings,
+/// and their memory with them, until the device is done with them.
 final class Drain: TimerHandler, DeferredWork {
     /// A queue that was stopped.
     struct Entry {
@@ -100,9 +100,18 @@ final class Drain: TimerHandler, DeferredWork {
         if tag == Self.expediteTag {
             expedite()
         } else if !isDrained {
-            isAbandoned = true
-            orphanage.adopt(self)
+            abandon()
             finish()
+        }
+    }
+
+    /// What is still in flight may end, but the rings have to do with it no more.
+    private func abandon() {
+        isAbandoned = true
+        orphanage.adopt(self)
+        for entry in entries where !entry.isDrained {
+            entry.queue.detach()
+            entry.queue.notifier = nil
         }
     }
 

@@ -53,6 +53,13 @@ extension Virtqueue {
         }
     }
 
+    /// Leaves the ring alone from now on: nothing is taken, and what is still put reaches nobody.
+    ///
+    /// For a queue that has a successor although buffers are outstanding.
+    public func detach() {
+        move(to: nil)
+    }
+
     private func move(to areas: RingAreas?) {
         switch core {
         case .split(let queue): queue.value.move(to: areas)
