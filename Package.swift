@@ -118,7 +118,7 @@ let package = Package(
             tests(
                 "VhostUserTests",
                 ["VhostUser", "Virtio", "LinuxIO", "Driver", "FrontEnd", "Kernel"],
-                packages: [logging]),
+                packages: [logging, system]),
             tests("EndToEndTests", ["Guests", "FrontEnd", "Driver", "LinuxIO"]),
             .testTarget(
                 name: "GuestTests", dependencies: ["Guests"], path: "Tests/Guests",

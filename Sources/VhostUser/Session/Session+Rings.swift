@@ -197,7 +197,8 @@ extension Session: RingHandler {
         guard !ring.isBroken, ring.configuration.size != nil, ring.configuration.addresses != nil
         else { return }
         guard let configuration = queueConfiguration(of: ring) else {
-            reportUnmapped(ring)
+            // One that ran is no loss before its driver kicks it again.
+            if !ring.hasRun { reportUnmapped(ring) }
             return
         }
         do throws(VirtqueueError) {
@@ -226,6 +227,9 @@ extension Session: RingHandler {
     func ringKicked(_ ring: Ring) {
         ring.isStarted = true
         startReadyRings()
+        if ring.hasRun && ring.isEnabled && ring.queue == nil && drain == nil && !ring.isBroken {
+            reportUnmapped(ring)
+        }
     }
 
     func ringBroke(_ ring: Ring, _ error: VirtqueueError) {
