@@ -53,13 +53,24 @@ import Glibc
         if additional > capacity &- count { grow(toHold: count + additional) }
     }
 
-    /// Adds a piece for which `reserve` has made room.
+    /// The place behind the last piece, for who has reserved room and adds pieces there.
     @inline(__always)
-    public mutating func appendReserved(_ base: UnsafeMutableRawPointer, byteCount: Int) {
-        assert(count < capacity, "room was reserved")
-        // SAFETY: the caller reserved the room, so count < capacity.
-        unsafe storage[count] = iovec(iov_base: base, iov_len: byteCount)
-        count &+= 1
+    public var end: UnsafeMutablePointer<iovec> { unsafe storage + count }
+
+    /// How many pieces come before a place that `end` gave, or one behind it.
+    @inline(__always)
+    public func index(of place: UnsafeMutablePointer<iovec>) -> Int {
+        // Unsigned, for a division that is a shift: the place is not before the storage.
+        unsafe Int(
+            (UInt(bitPattern: place) &- UInt(bitPattern: storage))
+                / UInt(MemoryLayout<iovec>.stride))
+    }
+
+    /// Counts the pieces that were added up to `end`.
+    @inline(__always)
+    public mutating func setEnd(_ end: UnsafeMutablePointer<iovec>) {
+        count = unsafe index(of: end)
+        assert(count >= 0 && count <= capacity, "room was reserved")
     }
 
     /// The pieces of `range` without their first `offset` bytes.

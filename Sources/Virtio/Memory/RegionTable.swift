@@ -13,7 +13,7 @@ import LinuxIO
     @safe struct Lookup {
         var guestAddress: UInt64
         var byteCount: UInt64
-        var base: UnsafeMutableRawPointer?
+        var base: UnsafeMutableRawPointer
     }
 
     /// A stretch of our own memory that lies in one region.
@@ -29,6 +29,8 @@ import LinuxIO
     }
 
     private let lookups: UnsafeMutablePointer<Lookup>
+    /// An empty region: what stands where there is none.
+    private let nowhere: Lookup
     private let mappings: UnsafeMutablePointer<Mapping>
     /// Where the last translation was found; an empty region when there is none.
     private var lastHit: UnsafeMutablePointer<Lookup>
@@ -38,8 +40,9 @@ import LinuxIO
 
     init() {
         unsafe lookups = .allocate(capacity: Self.capacity)
-        unsafe lookups.initialize(
-            repeating: Lookup(guestAddress: 0, byteCount: 0, base: nil), count: Self.capacity)
+        unsafe nowhere = Lookup(
+            guestAddress: 0, byteCount: 0, base: UnsafeMutableRawPointer(lookups))
+        unsafe lookups.initialize(repeating: nowhere, count: Self.capacity)
         unsafe mappings = .allocate(capacity: Self.capacity)
         unsafe lastHit = lookups
     }
@@ -59,25 +62,24 @@ import LinuxIO
 
     // MARK: Translation
 
-    /// Appends the one piece that a descriptor nearly always is, room for it being reserved.
+    /// Writes the one piece that a descriptor nearly always is, room for it being reserved.
     ///
-    /// - Returns: false when this is not one piece of the region of the last time: then `append`.
+    /// - Returns: where the next piece goes; nil when this is not one piece of the region of the
+    ///   last time: then `append`.
     @inline(__always)
-    func appendReserved(
-        _ address: UInt64, byteCount: UInt32, to pieces: inout IOVectorArray
-    ) -> Bool {
+    mutating func write(
+        _ address: UInt64, byteCount: UInt32, at end: PieceWriter
+    ) -> PieceWriter? {
         // SAFETY: points into the table, see `lastHit`.
         let region = unsafe lastHit.pointee
         let offset = address &- region.guestAddress
         // An empty stretch is not one piece either: 0 - 1 is larger than any region.
         guard offset < region.byteCount,
-            UInt64(byteCount) &- 1 < region.byteCount &- offset,
-            let base = unsafe region.base
-        else { return false }
+            UInt64(byteCount) &- 1 < region.byteCount &- offset
+        else { return nil }
         // SAFETY: the whole stretch lies in the region, which stays mapped until it is removed.
-        unsafe pieces.appendReserved(
-            base + Int(truncatingIfNeeded: offset), byteCount: Int(byteCount))
-        return true
+        return unsafe end.write(
+            region.base + Int(truncatingIfNeeded: offset), byteCount: Int(byteCount))
     }
 
     /// Appends the pieces that a stretch lies in, none when it is empty.
@@ -109,11 +111,10 @@ import LinuxIO
         // SAFETY: `index` is less than `count`.
         unsafe lastHit = lookups + index
         let region = unsafe lastHit.pointee
-        guard let base = unsafe region.base else { return nil }
         let offset = address - region.guestAddress
         // SAFETY: `offset` is less than the region's size, which fits Int as the mapping's does.
         let available = min(byteCount, region.byteCount - offset)
-        return unsafe Piece(base: base + Int(offset), byteCount: available)
+        return unsafe Piece(base: region.base + Int(offset), byteCount: available)
     }
 
     /// A stretch that lies in one region, aligned as asked; nil when it does not.
@@ -218,7 +219,7 @@ extension RegionTable {
         unsafe (mappings + index).moveInitialize(from: mappings + index + 1, count: following)
         unsafe (lookups + index).update(from: lookups + index + 1, count: following)
         count -= 1
-        unsafe lookups[count] = Lookup(guestAddress: 0, byteCount: 0, base: nil)
+        unsafe lookups[count] = nowhere
         unsafe lastHit = lookups
     }
 }

@@ -6,6 +6,8 @@ struct Care: ~Copyable {
     private(set) var isNeeded = false
     /// Whether the ring lies in mapped memory.
     var isAttached = true { didSet { update() } }
+    /// Whether somebody waits for the queue to drain.
+    var isDrainAwaited = false
     /// Whether writes to the ring itself are recorded in the dirty log.
     var logsRing: Bool
     /// Buffers that were put while the ring was not attached.

@@ -48,79 +48,84 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
     }
 
     /// Takes the next buffer; see `Virtqueue.take`.
-    @inline(__always)
+    @inline(never)
     mutating func take(_ pieces: inout IOVectorArray) throws(VirtqueueError) -> Buffer? {
         if batch.position == batch.count {
             guard try refill() else { return nil }
         }
-        pieces.reserve(batch.count &- batch.position)
         let firstPiece = pieces.count
+        var end = PieceWriter(&pieces, reserving: batch.count &- batch.position)
+        let descriptors = batch.descriptors.view
+        let memory = self.memory
         var index = batch.position
-        var descriptor = batch.descriptors[index]
+        var flags: UInt16 = 0
+        var length: UInt64 = 0
+        // Where the writable part starts: it is empty unless a descriptor says otherwise.
         var readableLength: UInt64 = 0
-        var writableLength: UInt64 = 0
-        while !descriptor.isWritable {
-            guard append(descriptor, to: &pieces) else {
-                throw failed(outside(descriptor), &pieces, from: firstPiece)
+        var firstWritable = firstPiece
+        while true {
+            let descriptor = descriptors[index]
+            if (descriptor.flags ^ flags) & DescriptorFlags.write != 0 {
+                if !descriptor.isWritable { throw failed(at: index, &pieces, from: firstPiece) }
+                readableLength = length
+                firstWritable = end.index(in: pieces)
             }
-            readableLength &+= UInt64(descriptor.length)
+            flags = descriptor.flags
+            if let next = memory.value.write(
+                descriptor.address, byteCount: descriptor.length, at: end)
+            {
+                end = next
+            } else if let next = append(index, at: end, &pieces) {
+                end = next
+            } else {
+                throw failed(at: index, &pieces, from: firstPiece)
+            }
+            length &+= UInt64(descriptor.length)
             index &+= 1
             if !descriptor.hasNext { break }
-            descriptor = batch.descriptors[index]
         }
-        let readablePieceCount = pieces.count &- firstPiece
-        if descriptor.isWritable {
-            while true {
-                guard descriptor.isWritable else {
-                    throw failed(
-                        .readableAfterWritable(id: descriptor.id), &pieces, from: firstPiece)
-                }
-                guard append(descriptor, to: &pieces) else {
-                    throw failed(outside(descriptor), &pieces, from: firstPiece)
-                }
-                writableLength &+= UInt64(descriptor.length)
-                index &+= 1
-                if !descriptor.hasNext { break }
-                descriptor = batch.descriptors[index]
-            }
+        end.finish(&pieces)
+        if flags & DescriptorFlags.write == 0 {
+            readableLength = length
+            firstWritable = pieces.count
         }
+        let id = descriptors[index &- 1].id
         let entries =
-            descriptor.isIndirect ? entriesOfTable(endingAt: index) : index &- batch.position
-        let total = readableLength &+ writableLength
-        guard total <= 1 << 32, outstanding[Int(descriptor.id)].entries == 0 else {
-            throw failed(refusal(descriptor, total), &pieces, from: firstPiece)
+            flags & DescriptorFlags.indirect != 0
+            ? entriesOfTable(endingAt: index) : index &- batch.position
+        let outstanding = self.outstanding.view
+        guard length <= 1 << 32, outstanding[Int(id)].entries == 0 else {
+            throw refused(length, id, &pieces, from: firstPiece)
         }
-        outstanding[Int(descriptor.id)] = OutstandingBuffer(
+        let writableLength = length &- readableLength
+        outstanding[Int(id)] = OutstandingBuffer(
             writableLength: UInt32(truncatingIfNeeded: min(writableLength, 0xffff_ffff)),
             entries: UInt16(truncatingIfNeeded: entries), previous: lastTaken)
-        lastTaken = descriptor.id
+        lastTaken = id
         outstandingCount &+= 1
-        if isCareNeeded { noteTaken(descriptor.id, entries: entries, until: index) }
+        if isCareNeeded { noteTaken(id, entries: entries, until: index) }
         batch.position = index
         return Buffer(
-            id: descriptor.id, descriptorCount: UInt16(truncatingIfNeeded: entries),
+            id: id, descriptorCount: UInt16(truncatingIfNeeded: entries),
             firstPiece: UInt32(truncatingIfNeeded: firstPiece),
-            readablePieceCount: UInt32(truncatingIfNeeded: readablePieceCount),
-            writablePieceCount: UInt32(
-                truncatingIfNeeded: pieces.count &- firstPiece &- readablePieceCount),
+            readablePieceCount: UInt32(truncatingIfNeeded: firstWritable &- firstPiece),
+            writablePieceCount: UInt32(truncatingIfNeeded: pieces.count &- firstWritable),
             readableLength: readableLength, writableLength: writableLength)
-    }
-
-    @inline(__always)
-    private func append(_ descriptor: Descriptor, to pieces: inout IOVectorArray) -> Bool {
-        memory.value.appendReserved(
-            descriptor.address, byteCount: descriptor.length, to: &pieces)
-            || appendPieces(descriptor, to: &pieces)
     }
 
     /// Appends a descriptor that is empty, lies in another region than the last one, or in several.
     @inline(never)
-    private func appendPieces(_ descriptor: Descriptor, to pieces: inout IOVectorArray) -> Bool {
-        let isInside = memory.value.append(
-            descriptor.address, byteCount: UInt64(descriptor.length), to: &pieces)
+    private mutating func append(
+        _ index: Int, at end: PieceWriter, _ pieces: inout IOVectorArray
+    ) -> PieceWriter? {
+        let descriptor = batch.descriptors[index]
+        end.finish(&pieces)
+        guard
+            memory.value.append(
+                descriptor.address, byteCount: UInt64(descriptor.length), to: &pieces)
+        else { return nil }
         // What was reserved may have been used up; the rest of the batch needs as much at most.
-        pieces.reserve(batch.count &- batch.position)
-        return isInside
+        return PieceWriter(&pieces, reserving: batch.count &- batch.position)
     }
 
     /// Fetches the next batch, when the last one is used up.
@@ -143,7 +148,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
     }
 
     /// Gives a buffer back as used; see `Virtqueue.put`.
-    @inline(__always)
+    @inline(never)
     mutating func put(_ used: UsedBuffer) {
         let buffer = outstanding[Int(used.id)]
         precondition(buffer.entries != 0, "a buffer is put once, after it was taken")
@@ -158,8 +163,10 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
     }
 
     /// Publishes what was put; see `Virtqueue.flush`.
-    @inline(__always)
-    mutating func flush() {
+    ///
+    /// - Returns: whether somebody waits for the queue to drain.
+    @inline(never)
+    mutating func flush() -> Bool {
         if isCareNeeded {
             flushWithCare()
         } else {
@@ -167,10 +174,11 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
             unsignalled &+= moved
             if moved != 0 { everPublished = true }
         }
+        return care.isDrainAwaited
     }
 
     /// Whether the driver is to be signalled for what was published since this was last asked.
-    @inline(__always)
+    @inline(never)
     mutating func takeSignal() -> Bool {
         let moved = unsignalled
         if moved == 0 || !care.isAttached { return false }
@@ -180,7 +188,9 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
 
     /// Whether more has to be done than the bare work.
     @inline(__always)
-    private var isCareNeeded: Bool { care.isNeeded || memory.value.dirtyLog.isSet }
+    private var isCareNeeded: Bool {
+        mutating get { care.isNeeded || memory.value.dirtyLog.isSet }
+    }
 }
 
 // MARK: Off the straight path
@@ -188,7 +198,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
 extension QueueCore where Format: ~Copyable {
     /// Ring entries of a chain that ends in an indirect table: those before it, and one.
     @inline(never)
-    private func entriesOfTable(endingAt end: Int) -> Int {
+    private mutating func entriesOfTable(endingAt end: Int) -> Int {
         var entries = 1
         for index in batch.position..<end where !batch.descriptors[index].isIndirect {
             entries += 1
@@ -196,17 +206,33 @@ extension QueueCore where Format: ~Copyable {
         return entries
     }
 
-    private func outside(_ descriptor: Descriptor) -> VirtqueueError {
-        .bufferOutsideMemory(GuestAddress(descriptor.address), byteCount: descriptor.length)
-    }
-
-    private func refusal(_ last: Descriptor, _ byteCount: UInt64) -> VirtqueueError {
-        byteCount > 1 << 32 ? .bufferTooLong(byteCount: byteCount) : .alreadyTaken(id: last.id)
-    }
-
-    /// Breaks the queue at the first buffer that was not taken.
+    /// Breaks the queue at a buffer of which the descriptor at `index` is wrong.
     @inline(never)
     private mutating func failed(
+        at index: Int, _ pieces: inout IOVectorArray, from firstPiece: Int
+    ) -> VirtqueueError {
+        let descriptor = batch.descriptors[index]
+        let isInOrder =
+            descriptor.isWritable || index == batch.position
+            || !batch.descriptors[index - 1].isWritable
+        return broken(
+            isInOrder
+                ? .bufferOutsideMemory(
+                    GuestAddress(descriptor.address), byteCount: descriptor.length)
+                : .readableAfterWritable(id: descriptor.id), &pieces, from: firstPiece)
+    }
+
+    /// Breaks the queue at a buffer that is too long, or taken already.
+    @inline(never)
+    private mutating func refused(
+        _ byteCount: UInt64, _ id: UInt16, _ pieces: inout IOVectorArray, from firstPiece: Int
+    ) -> VirtqueueError {
+        broken(
+            byteCount > 1 << 32 ? .bufferTooLong(byteCount: byteCount) : .alreadyTaken(id: id),
+            &pieces, from: firstPiece)
+    }
+
+    private mutating func broken(
         _ error: VirtqueueError, _ pieces: inout IOVectorArray, from firstPiece: Int
     ) -> VirtqueueError {
         pieces.truncate(to: firstPiece)

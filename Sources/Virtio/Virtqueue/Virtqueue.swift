@@ -24,7 +24,6 @@ public final class Virtqueue {
     private struct State: ~Copyable {
         var notifier: Hook<any DriverNotifier>
         var drainWaiters: [() -> Void] = []
-        var isDrainAwaited = false
     }
 
     /// Checks the configuration and maps the ring.
@@ -85,16 +84,16 @@ public final class Virtqueue {
         case .split(let queue): queue.value.handBack(count)
         case .packed(let queue): queue.value.handBack(count)
         }
-        if state.value.isDrainAwaited { callDrainWaiters() }
+        callDrainWaiters()
     }
 
     /// Publishes what was put since the last flush, all at once.
     public func flush() {
-        switch core {
+        let isDrainAwaited = switch core {
         case .split(let queue): queue.value.flush()
         case .packed(let queue): queue.value.flush()
         }
-        if state.value.isDrainAwaited { callDrainWaiters() }
+        if isDrainAwaited { callDrainWaiters() }
     }
 
     /// Signals the driver if it asked to be signalled for what was published since the last time.
@@ -183,7 +182,7 @@ public final class Virtqueue {
     /// or from within a later `flush` or `handBack`.
     public func whenDrained(_ body: @escaping () -> Void) {
         state.value.drainWaiters.append(body)
-        state.value.isDrainAwaited = true
+        setDrainAwaited(true)
         callDrainWaiters()
     }
 
@@ -194,10 +193,17 @@ public final class Virtqueue {
             case .split(let queue): queue.value.isDrained
             case .packed(let queue): queue.value.isDrained
             }
-        guard isDrained else { return }
         let waiters = state.value.drainWaiters
+        guard isDrained, !waiters.isEmpty else { return }
         state.value.drainWaiters = []
-        state.value.isDrainAwaited = false
+        setDrainAwaited(false)
         for body in waiters { body() }
+    }
+
+    private func setDrainAwaited(_ isAwaited: Bool) {
+        switch core {
+        case .split(let queue): queue.value.care.isDrainAwaited = isAwaited
+        case .packed(let queue): queue.value.care.isDrainAwaited = isAwaited
+        }
     }
 }

@@ -45,11 +45,6 @@ struct outstanding {
     uint16_t previous;
 };
 
-struct used {
-    uint16_t id;
-    uint32_t written_length;
-};
-
 struct split {
     char *table;
     char *available;
@@ -609,13 +604,13 @@ static inline __attribute__((always_inline)) int take(
     return 1;
 }
 
-static int queue_take(
+int ref_take(
     struct ref_queue *queue, struct ref_pieces *pieces, struct ref_buffer *buffer) {
     return queue->is_packed ? take(queue, pieces, buffer, true)
                             : take(queue, pieces, buffer, false);
 }
 
-static inline void queue_put(struct ref_queue *queue, struct used used) {
+void ref_put(struct ref_queue *queue, struct ref_used used) {
     struct outstanding *outstanding = &queue->outstanding[used.id];
     unsigned entries = outstanding->entries;
     if (entries == 0 || used.written_length > outstanding->writable_length) abort();
@@ -628,7 +623,7 @@ static inline void queue_put(struct ref_queue *queue, struct used used) {
         split_put(&queue->split, used.id, used.written_length);
 }
 
-static inline void queue_flush(struct ref_queue *queue) {
+void ref_flush(struct ref_queue *queue) {
     if (queue->needs_care || queue->memory->dirty_log) take_care(queue, 0);
     size_t moved =
         queue->is_packed ? packed_publish(&queue->packed) : split_publish(&queue->split);
@@ -636,7 +631,7 @@ static inline void queue_flush(struct ref_queue *queue) {
     if (moved) queue->ever_published = true;
 }
 
-static inline void queue_signal(struct ref_queue *queue) {
+void ref_signal(struct ref_queue *queue) {
     size_t moved = queue->unsignalled;
     if (moved == 0 || !queue->is_attached) return;
     queue->unsignalled = 0;
@@ -645,7 +640,7 @@ static inline void queue_signal(struct ref_queue *queue) {
     if (wanted && queue->notify) queue->notify(queue->context);
 }
 
-static inline void queue_suppress(struct ref_queue *queue) {
+void ref_suppress_notifications(struct ref_queue *queue) {
     if (!queue->is_attached) return;
     if (queue->is_packed)
         packed_suppress(&queue->packed);
@@ -654,38 +649,12 @@ static inline void queue_suppress(struct ref_queue *queue) {
     if (queue->memory->dirty_log) take_care(queue, 0);
 }
 
-static inline bool queue_request(struct ref_queue *queue) {
+bool ref_request_notifications(struct ref_queue *queue) {
     if (!queue->is_attached || queue->breakage.error) return false;
     if (queue->batch.position != queue->batch.count || queue->batch.fault.error) return true;
     bool more = queue->is_packed ? packed_request(&queue->packed) : split_request(&queue->split);
     if (queue->memory->dirty_log) take_care(queue, 0);
     return more;
-}
-
-// The loop
-
-size_t ref_process(struct ref_queue *queue, struct ref_pieces *pieces, uint64_t *sum) {
-    size_t total = 0;
-    do {
-        queue_suppress(queue);
-        for (;;) {
-            struct ref_buffer buffers[THRESHOLD];
-            size_t count = 0;
-            pieces->count = 0;
-            while (count < THRESHOLD && queue_take(queue, pieces, &buffers[count]) > 0) count++;
-            if (count == 0) break;
-            for (size_t index = 0; index < count; index++) {
-                *sum += buffers[index].readable_length + buffers[index].writable_piece_count;
-                queue_put(
-                    queue, (struct used){
-                               buffers[index].id, (uint32_t)buffers[index].writable_length});
-            }
-            queue_flush(queue);
-            queue_signal(queue);
-            total += count;
-        }
-    } while (queue_request(queue));
-    return total;
 }
 
 struct ref_queue *ref_queue_create(

@@ -51,10 +51,23 @@ struct ref_buffer {
     uint64_t writable_length;
 };
 
+struct ref_used {
+    uint16_t id;
+    uint32_t written_length;
+};
+
 struct ref_queue *ref_queue_create(
     const struct ref_configuration *configuration, struct ref_memory *memory,
     void (*notify)(void *), void *context);
 void ref_queue_destroy(struct ref_queue *queue);
+
+/// Takes the next buffer: 1, 0 when there is none, -1 when the queue is broken.
+int ref_take(struct ref_queue *queue, struct ref_pieces *pieces, struct ref_buffer *buffer);
+void ref_put(struct ref_queue *queue, struct ref_used used);
+void ref_flush(struct ref_queue *queue);
+void ref_signal(struct ref_queue *queue);
+void ref_suppress_notifications(struct ref_queue *queue);
+bool ref_request_notifications(struct ref_queue *queue);
 
 /// Serves everything that is available; the loop that is measured. Returns how many buffers there were, and
 /// adds their lengths to `*sum`.
