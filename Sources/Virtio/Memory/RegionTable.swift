@@ -117,8 +117,22 @@ import LinuxIO
         return unsafe Piece(base: region.base + Int(offset), byteCount: available)
     }
 
-    /// A stretch that lies in one region, aligned as asked; nil when it does not.
+    /// A stretch, not empty, that lies in one region; nil when it does not.
+    @inline(__always)
     mutating func area(_ address: UInt64, byteCount: Int) -> SharedArea? {
+        // SAFETY: points into the table, see `lastHit`.
+        let region = unsafe lastHit.pointee
+        let offset = address &- region.guestAddress
+        guard offset < region.byteCount,
+            UInt64(truncatingIfNeeded: byteCount) <= region.byteCount &- offset
+        else { return areaElsewhere(address, byteCount: byteCount) }
+        // SAFETY: the whole stretch lies in the region, which stays mapped until it is removed.
+        return unsafe SharedArea(
+            base: region.base + Int(truncatingIfNeeded: offset), byteCount: byteCount)
+    }
+
+    @inline(never)
+    private mutating func areaElsewhere(_ address: UInt64, byteCount: Int) -> SharedArea? {
         guard let piece = piece(at: address, upTo: UInt64(byteCount)),
             piece.byteCount == UInt64(byteCount)
         else { return nil }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import LinuxIO
+
 /// A queue over the ring format that was negotiated: one test an operation, then static calls.
 enum FormatCore: ~Copyable {
     case split(Pinned<QueueCore<SplitRing>>)
@@ -26,6 +28,28 @@ enum FormatCore: ~Copyable {
             let isFresh = ring.usedIndex == 0
             self = .split(
                 Pinned(QueueCore(ring, memory: memory, everPublished: !isFresh, care: care)))
+        }
+    }
+}
+
+// MARK: Per buffer
+
+extension FormatCore {
+    // Out of line, so that the public methods above stay small enough to be inlined by devices.
+
+    @inline(never)
+    func take(_ pieces: inout IOVectorArray) -> Buffer? {
+        switch self {
+        case .split(let queue): queue.value.take(&pieces)
+        case .packed(let queue): queue.value.take(&pieces)
+        }
+    }
+
+    @inline(never)
+    func put(_ used: UsedBuffer) {
+        switch self {
+        case .split(let queue): queue.value.put(used)
+        case .packed(let queue): queue.value.put(used)
         }
     }
 }

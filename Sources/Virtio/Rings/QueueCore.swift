@@ -48,11 +48,12 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
     }
 
     /// Takes the next buffer; see `Virtqueue.take`.
-    @inline(never)
-    mutating func take(_ pieces: inout IOVectorArray) throws(VirtqueueError) -> Buffer? {
-        if batch.position == batch.count {
-            guard try refill() else { return nil }
-        }
+    ///
+    /// - Returns: nil when there is none, or the queue is broken: then `breakage` says why. (An
+    ///   error that is thrown costs even the calls that succeed.)
+    @inline(__always)
+    mutating func take(_ pieces: inout IOVectorArray) -> Buffer? {
+        if batch.position == batch.count && !refill() { return nil }
         let firstPiece = pieces.count
         var end = PieceWriter(&pieces, reserving: batch.count &- batch.position)
         let descriptors = batch.descriptors.view
@@ -66,7 +67,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
         while true {
             let descriptor = descriptors[index]
             if (descriptor.flags ^ flags) & DescriptorFlags.write != 0 {
-                if !descriptor.isWritable { throw failed(at: index, &pieces, from: firstPiece) }
+                if !descriptor.isWritable { return failed(at: index, &pieces, from: firstPiece) }
                 readableLength = length
                 firstWritable = end.index(in: pieces)
             }
@@ -78,7 +79,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
             } else if let next = append(index, at: end, &pieces) {
                 end = next
             } else {
-                throw failed(at: index, &pieces, from: firstPiece)
+                return failed(at: index, &pieces, from: firstPiece)
             }
             length &+= UInt64(descriptor.length)
             index &+= 1
@@ -95,7 +96,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
             ? entriesOfTable(endingAt: index) : index &- batch.position
         let outstanding = self.outstanding.view
         guard length <= 1 << 32, outstanding[Int(id)].entries == 0 else {
-            throw refused(length, id, &pieces, from: firstPiece)
+            return refused(length, id, &pieces, from: firstPiece)
         }
         let writableLength = length &- readableLength
         outstanding[Int(id)] = OutstandingBuffer(
@@ -106,10 +107,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
         if isCareNeeded { noteTaken(id, entries: entries, until: index) }
         batch.position = index
         return Buffer(
-            id: id, descriptorCount: UInt16(truncatingIfNeeded: entries),
-            firstPiece: UInt32(truncatingIfNeeded: firstPiece),
-            readablePieceCount: UInt32(truncatingIfNeeded: firstWritable &- firstPiece),
-            writablePieceCount: UInt32(truncatingIfNeeded: pieces.count &- firstWritable),
+            id: id, entries: entries, pieces: (firstPiece, firstWritable, pieces.count),
             readableLength: readableLength, writableLength: writableLength)
     }
 
@@ -130,25 +128,22 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
 
     /// Fetches the next batch, when the last one is used up.
     ///
-    /// - Returns: false when the driver has made nothing available.
+    /// - Returns: false when the driver has made nothing available, or a chain that is wrong.
     @inline(never)
-    private mutating func refill() throws(VirtqueueError) -> Bool {
-        if let breakage { throw breakage }
-        guard care.isAttached else { return false }
+    private mutating func refill() -> Bool {
+        guard care.isAttached, breakage == nil else { return false }
         if batch.error == nil {
-            batch.discard()
+            batch.position = 0
+            batch.count = 0
             ring.fetch(into: &batch, memory: memory)
             if batch.count > 0 { return true }
         }
-        if let error = batch.error {
-            breakage = error
-            throw error
-        }
+        breakage = batch.error
         return false
     }
 
     /// Gives a buffer back as used; see `Virtqueue.put`.
-    @inline(never)
+    @inline(__always)
     mutating func put(_ used: UsedBuffer) {
         let buffer = outstanding[Int(used.id)]
         precondition(buffer.entries != 0, "a buffer is put once, after it was taken")
@@ -165,7 +160,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
     /// Publishes what was put; see `Virtqueue.flush`.
     ///
     /// - Returns: whether somebody waits for the queue to drain.
-    @inline(never)
+    @inline(__always)
     mutating func flush() -> Bool {
         if isCareNeeded {
             flushWithCare()
@@ -178,7 +173,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
     }
 
     /// Whether the driver is to be signalled for what was published since this was last asked.
-    @inline(never)
+    @inline(__always)
     mutating func takeSignal() -> Bool {
         let moved = unsignalled
         if moved == 0 || !care.isAttached { return false }
@@ -210,7 +205,7 @@ extension QueueCore where Format: ~Copyable {
     @inline(never)
     private mutating func failed(
         at index: Int, _ pieces: inout IOVectorArray, from firstPiece: Int
-    ) -> VirtqueueError {
+    ) -> Buffer? {
         let descriptor = batch.descriptors[index]
         let isInOrder =
             descriptor.isWritable || index == batch.position
@@ -226,7 +221,7 @@ extension QueueCore where Format: ~Copyable {
     @inline(never)
     private mutating func refused(
         _ byteCount: UInt64, _ id: UInt16, _ pieces: inout IOVectorArray, from firstPiece: Int
-    ) -> VirtqueueError {
+    ) -> Buffer? {
         broken(
             byteCount > 1 << 32 ? .bufferTooLong(byteCount: byteCount) : .alreadyTaken(id: id),
             &pieces, from: firstPiece)
@@ -234,11 +229,11 @@ extension QueueCore where Format: ~Copyable {
 
     private mutating func broken(
         _ error: VirtqueueError, _ pieces: inout IOVectorArray, from firstPiece: Int
-    ) -> VirtqueueError {
+    ) -> Buffer? {
         pieces.truncate(to: firstPiece)
         forgetBatch()
         breakage = error
-        return error
+        return nil
     }
 
     /// Forgets what was fetched and not taken; it will be fetched again.

@@ -5,20 +5,52 @@
 ///
 /// A small value; the pieces of memory stand in the `IOVectorArray` that it was taken into.
 public struct Buffer: BitwiseCopyable, Sendable {
-    /// The head's index (split) or the buffer id (packed).
-    public let id: UInt16
-    /// Descriptors that the chain uses in the ring: of an indirect chain, one.
-    public let descriptorCount: UInt16
-    /// Where the device-readable pieces start in the list.
-    public let firstPiece: UInt32
-    /// How many pieces the device may read.
-    public let readablePieceCount: UInt32
-    /// How many pieces the device may write; they follow the readable ones.
-    public let writablePieceCount: UInt32
+    /// Id, entries and first piece, from the low bits up.
+    ///
+    /// Whole words: a queue gives a buffer as four registers full, and nobody packs and unpacks
+    /// smaller fields on the way.
+    private let place: UInt64
+    /// How many pieces may be read, and how many may be written, from the low bits up.
+    private let pieceCounts: UInt64
     /// Bytes that the device may read.
     public let readableLength: UInt64
     /// Bytes that the device may write.
     public let writableLength: UInt64
+
+    @inline(__always)
+    init(
+        id: UInt16, entries: Int, pieces: (first: Int, firstWritable: Int, end: Int),
+        readableLength: UInt64, writableLength: UInt64
+    ) {
+        place =
+            UInt64(id) | UInt64(truncatingIfNeeded: entries) &<< 16
+            | UInt64(truncatingIfNeeded: pieces.first) &<< 32
+        pieceCounts =
+            UInt64(truncatingIfNeeded: pieces.firstWritable &- pieces.first)
+            | UInt64(truncatingIfNeeded: pieces.end &- pieces.firstWritable) &<< 32
+        self.readableLength = readableLength
+        self.writableLength = writableLength
+    }
+
+    /// The head's index (split) or the buffer id (packed).
+    @inline(__always)
+    public var id: UInt16 { UInt16(truncatingIfNeeded: place) }
+
+    /// Descriptors that the chain uses in the ring: of an indirect chain, one.
+    @inline(__always)
+    public var descriptorCount: UInt16 { UInt16(truncatingIfNeeded: place &>> 16) }
+
+    /// Where the device-readable pieces start in the list.
+    @inline(__always)
+    public var firstPiece: UInt32 { UInt32(truncatingIfNeeded: place &>> 32) }
+
+    /// How many pieces the device may read.
+    @inline(__always)
+    public var readablePieceCount: UInt32 { UInt32(truncatingIfNeeded: pieceCounts) }
+
+    /// How many pieces the device may write; they follow the readable ones.
+    @inline(__always)
+    public var writablePieceCount: UInt32 { UInt32(truncatingIfNeeded: pieceCounts &>> 32) }
 
     /// Where the device-readable pieces stand in the list.
     @inline(__always)

@@ -53,18 +53,14 @@ public final class Virtqueue {
     /// - Throws: what is wrong with the next buffer. The queue is then broken: every further call
     ///   throws the same. Buffers taken before may still be put.
     public func take(_ pieces: inout IOVectorArray) throws(VirtqueueError) -> Buffer? {
-        switch core {
-        case .split(let queue): try queue.value.take(&pieces)
-        case .packed(let queue): try queue.value.take(&pieces)
-        }
+        let buffer = core.take(&pieces)
+        if buffer == nil, let breakage { throw breakage }
+        return buffer
     }
 
     /// Gives a buffer back to the driver as used; published by `flush`.
     public func put(_ used: UsedBuffer) {
-        switch core {
-        case .split(let queue): queue.value.put(used)
-        case .packed(let queue): queue.value.put(used)
-        }
+        core.put(used)
     }
 
     /// Gives n buffers back as used, in this order; published by `flush`.

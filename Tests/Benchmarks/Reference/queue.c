@@ -410,7 +410,7 @@ static unsigned packed_chain(
 static inline void packed_fetch(struct ref_queue *queue) {
     struct packed *ring = &queue->packed;
     struct position next = ring->next_available;
-    unsigned room = ring->size - distance(ring->next_used, next, ring->size);
+    unsigned room = ring->size - distance(ring->published_used, next, ring->size);
     size_t count = 0;
     while (room > 0 && count < THRESHOLD) {
         char *entry = ring->ring + 16 * (size_t)next.index;
@@ -490,7 +490,7 @@ static bool packed_request(struct packed *ring) {
     }
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     uint64_t word = load64(ring->ring + 16 * (size_t)next.index + 8);
-    return distance(ring->next_used, next, ring->size) < ring->size
+    return distance(ring->published_used, next, ring->size) < ring->size
         && (word & BOTH_FLAGS) == available_flags(next.wrap);
 }
 

@@ -6,39 +6,44 @@ extension PackedRing {
     mutating func fetch(
         into batch: inout DescriptorBatch, memory: PinnedReference<RegionTable>
     ) {
-        var next = nextAvailable
-        var wanted = PackedFlags.available(next.wrap)
-        // Entries that the driver may have made available: those that we do not have already.
-        var room = size &- nextUsed.distance(to: next, size: size)
+        let ring = self.ring
+        let descriptors = batch.descriptors.view
+        var index = nextAvailable.index
+        // AVAIL and USED of an available descriptor; both flip with the wrap counter.
+        var wanted = PackedFlags.available(nextAvailable.wrap)
+        // Entries that the driver may have made available: those that it has seen used.
+        var room = size &- publishedUsed.distance(to: nextAvailable, size: size)
         var count = 0
         while room > 0 && count < DescriptorBatch.threshold {
-            let offset = 16 &* next.index
             // Flags, id and length are one load, so that they belong together; it acquires the
             // address, and the descriptors that follow in the chain. x86-64: a plain load. arm64:
             // LDAR.
-            let high = ring.loadAcquiring64(at: offset &+ 8)
-            guard high & PackedFlags.bothInWord == wanted else { break }
-            let word = DescriptorWord(rawValue: high)
+            let word = DescriptorWord(rawValue: ring.loadAcquiring64(at: 16 &* index &+ 8))
+            guard word.rawValue & PackedFlags.bothInWord == wanted else { break }
             let flags = word.fourth
             var entries = 1
             if flags & (DescriptorFlags.next | DescriptorFlags.indirect) == 0 {
-                batch.descriptors[count] = Descriptor(
-                    address: ring.load64(at: offset), length: word.length, flags: flags,
+                descriptors[count] = Descriptor(
+                    address: ring.descriptorAddress(index), length: word.length, flags: flags,
                     id: word.third)
                 count &+= 1
             } else {
                 let chain = fetchChain(
-                    at: next.index, word, into: &batch, at: count, room: room, memory: memory)
+                    at: index, word, into: &batch, at: count, room: room, memory: memory)
                 entries = chain.entries
                 if entries == 0 { break }
                 count &+= chain.added
             }
             room &-= entries
-            next.advance(by: entries, size: size)
-            wanted = PackedFlags.available(next.wrap)
+            index &+= entries
+            if index >= size {
+                index &-= size
+                wanted ^= PackedFlags.bothInWord
+            }
         }
         batch.count = count
-        nextAvailable = next
+        nextAvailable = PackedPosition(
+            index: index, wrap: wanted == PackedFlags.available(true))
     }
 
     /// Fetches a chain of several descriptors and up to `room` entries, of the first of which the
@@ -46,6 +51,7 @@ extension PackedRing {
     ///
     /// - Returns: ring entries and descriptors that were added at `start`; none when the chain is
     ///   wrong and the error is in the batch.
+    @inline(never)
     private mutating func fetchChain(
         at index: Int, _ word: DescriptorWord, into batch: inout DescriptorBatch, at start: Int,
         room: Int, memory: PinnedReference<RegionTable>
@@ -81,31 +87,36 @@ extension PackedRing {
         _ address: UInt64, _ word: DescriptorWord, into batch: inout DescriptorBatch,
         at start: Int, memory: PinnedReference<RegionTable>
     ) -> Int {
-        do throws(VirtqueueError) {
-            let area = try indirectTables.open(
-                address, byteCount: word.length, flags: word.fourth, memory: memory)
-            let count = Int(word.length / 16)
-            try Self.copyTable(area, count: count, id: word.third, into: &batch, at: start)
-            return count
-        } catch {
-            batch.error = error
-            return 0
-        }
+        guard
+            let area = indirectTables.open(
+                address, byteCount: word.length, flags: word.fourth, memory: memory,
+                error: &batch.error)
+        else { return 0 }
+        return Self.copyTable(
+            area, count: Int(word.length / 16), id: word.third, into: &batch, at: start)
     }
 
     /// Copies an indirect table; of its flags only WRITE means something, of its ids none.
+    @inline(__always)
     private static func copyTable(
         _ area: SharedArea, count: Int, id: UInt16, into batch: inout DescriptorBatch,
         at start: Int
-    ) throws(VirtqueueError) {
-        for index in 0..<count {
+    ) -> Int {
+        let descriptors = batch.descriptors.view
+        var index = 0
+        while true {
             let word = area.descriptorWord(index)
-            guard word.fourth & DescriptorFlags.indirect == 0 else { throw .nestedIndirect }
-            let isLast = index &+ 1 == count
+            guard word.fourth & DescriptorFlags.indirect == 0 else {
+                batch.error = .nestedIndirect
+                return 0
+            }
             let flags = word.fourth & DescriptorFlags.write | DescriptorFlags.indirect
-            batch.descriptors[start &+ index] = Descriptor(
+            let isLast = index &+ 1 == count
+            descriptors[start &+ index] = Descriptor(
                 address: area.descriptorAddress(index), length: word.length,
                 flags: isLast ? flags : flags | DescriptorFlags.next, id: id)
+            index &+= 1
+            if isLast { return count }
         }
     }
 }

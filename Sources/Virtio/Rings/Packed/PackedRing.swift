@@ -42,9 +42,10 @@ struct PackedPosition: Equatable {
     }
 
     /// Entries from here on to `other`, within two rounds.
+    @inline(__always)
     func distance(to other: PackedPosition, size: Int) -> Int {
-        let difference = other.index - index + (other.wrap == wrap ? 0 : size)
-        return difference < 0 ? difference + 2 * size : difference
+        let difference = other.index &- index &+ (other.wrap == wrap ? 0 : size)
+        return difference < 0 ? difference &+ 2 &* size : difference
     }
 }
 
@@ -69,7 +70,7 @@ struct PackedRing: Ring, ~Copyable {
     /// Where the next used descriptor goes.
     private(set) var nextUsed: PackedPosition
     /// Where the first used descriptor that the driver does not see yet goes.
-    private var publishedUsed: PackedPosition
+    private(set) var publishedUsed: PackedPosition
     /// Second half of that descriptor, kept back so that the driver sees all or none.
     private var firstWord: UInt64 = 0
     /// Entries from `publishedUsed` to `nextUsed`.
@@ -203,7 +204,7 @@ extension PackedRing {
     /// Whether a descriptor with these last eight bytes, at the place to fetch from, is available:
     /// AVAIL equals the wrap counter, USED does not, and we do not have it already.
     private func isAvailable(_ word: UInt64) -> Bool {
-        let isOurs = nextUsed.distance(to: nextAvailable, size: size) >= size
+        let isOurs = publishedUsed.distance(to: nextAvailable, size: size) >= size
         return !isOurs && word & PackedFlags.bothInWord == PackedFlags.available(nextAvailable.wrap)
     }
 

@@ -10,15 +10,18 @@ extension SplitRing {
         // arm64: LDARH.
         let end = available.loadAcquiring16(at: Self.indexOffset)
         var next = nextAvailable
-        if end == next { return }
         guard Int(end &- next) <= size else {
             batch.error = .availableIndexJump(from: next, to: end, size: size)
             return
         }
+        let table = self.table
+        let available = self.available
+        let descriptors = batch.descriptors.view
+        let limit = UInt16(truncatingIfNeeded: size &- 1)
         var count = 0
         while next != end && count < DescriptorBatch.threshold {
             let head = available.load16(at: Self.availableOffset(next & mask))
-            guard Int(head) < size else {
+            guard head <= limit else {
                 batch.error = .headOutOfRange(index: head, size: size)
                 break
             }
@@ -26,7 +29,7 @@ extension SplitRing {
             let word = table.descriptorWord(Int(head))
             let flags = word.third
             if flags & (DescriptorFlags.next | DescriptorFlags.indirect) == 0 {
-                batch.descriptors[count] = Descriptor(
+                descriptors[count] = Descriptor(
                     address: address, length: word.length, flags: flags, id: head)
                 count &+= 1
             } else {
@@ -44,6 +47,7 @@ extension SplitRing {
     ///
     /// - Returns: how many were added at `start`; 0 when the chain is wrong and the error is in the
     ///   batch.
+    @inline(never)
     private mutating func fetchChain(
         _ head: UInt16, into batch: inout DescriptorBatch, at start: Int,
         memory: PinnedReference<RegionTable>
@@ -81,41 +85,49 @@ extension SplitRing {
         into batch: inout DescriptorBatch, after added: Int, at start: Int,
         memory: PinnedReference<RegionTable>
     ) -> Int {
-        do throws(VirtqueueError) {
-            let area = try indirectTables.open(
-                address, byteCount: word.length, flags: word.third, memory: memory)
-            let length = try Self.copyChain(
-                of: area, count: Int(word.length / 16), head: head, into: &batch,
-                at: start &+ added)
-            return added &+ length
-        } catch {
-            batch.error = error
-            return 0
-        }
+        guard
+            let area = indirectTables.open(
+                address, byteCount: word.length, flags: word.third, memory: memory,
+                error: &batch.error)
+        else { return 0 }
+        let length = Self.copyChain(
+            of: area, count: Int(word.length / 16), head: head, into: &batch, at: start &+ added)
+        return length == 0 ? 0 : added &+ length
     }
 
     /// Copies the chain that starts with the first descriptor of an indirect table.
+    ///
+    /// - Returns: how many descriptors it has; 0 when it is wrong and the error is in the batch.
+    @inline(__always)
     private static func copyChain(
         of area: SharedArea, count: Int, head: UInt16, into batch: inout DescriptorBatch,
         at start: Int
-    ) throws(VirtqueueError) -> Int {
+    ) -> Int {
+        let descriptors = batch.descriptors.view
         var index = 0
         var added = 0
         while true {
             let address = area.descriptorAddress(index)
             let word = area.descriptorWord(index)
             let flags = word.third
-            guard flags & DescriptorFlags.indirect == 0 else { throw .nestedIndirect }
-            batch.descriptors[start &+ added] = Descriptor(
+            guard flags & DescriptorFlags.indirect == 0 else {
+                batch.error = .nestedIndirect
+                return 0
+            }
+            descriptors[start &+ added] = Descriptor(
                 address: address, length: word.length,
                 flags: flags | DescriptorFlags.indirect, id: head)
             added &+= 1
             if flags & DescriptorFlags.next == 0 { return added }
-            guard Int(word.fourth) < count else {
-                throw .nextOutOfRange(index: word.fourth, limit: count)
-            }
-            guard added < count else { throw .chainTooLong(limit: count) }
             index = Int(word.fourth)
+            guard index < count else {
+                batch.error = .nextOutOfRange(index: word.fourth, limit: count)
+                return 0
+            }
+            guard added < count else {
+                batch.error = .chainTooLong(limit: count)
+                return 0
+            }
         }
     }
 }
