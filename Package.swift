@@ -89,6 +89,8 @@ let package = Package(
         .executable(name: "vhostd", targets: ["vhostd"]),
         // For the benchmarks, a package of their own.
         .library(name: "Virtio", targets: ["Virtio", "LinuxIO"]),
+        // For the fuzzers, a package of their own.
+        .library(name: "Driver", targets: ["Driver"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
