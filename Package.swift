@@ -122,7 +122,6 @@ let package = Package(
                 ["VhostUser", "Virtio", "LinuxIO", "Driver", "FrontEnd", "Kernel"],
                 packages: [logging, system]),
             tests("EndToEndTests", ["Guests", "FrontEnd", "Driver", "LinuxIO"]),
-                packages: [logging]),
             .testTarget(
                 name: "GuestTests", dependencies: ["Guests"], path: "Tests/Guests",
                 exclude: ["Image", "Program", "README.md", "Scenarios"], swiftSettings: strict),

@@ -158,6 +158,16 @@ public enum UnixSocket {
         return try transfer { unsafe recvmsg(number, &message, 0) }
     }
 
+    /// Whether the peer has closed its end, or its writing half; what it sent before may be unread.
+    ///
+    /// The corresponding C function is `poll`.
+    public static func peerHasGone(_ socket: borrowing OwnedDescriptor) -> Bool {
+        let closed = Int16(Interest.peerClosed.rawValue)
+        var entry = pollfd(fd: socket.rawValue, events: closed, revents: 0)
+        // SAFETY: poll looks at and fills the one entry, a local.
+        return unsafe poll(&entry, 1, 0) == 1 && entry.revents != 0
+    }
+
     /// Ends one half of a connection or both.
     ///
     /// The corresponding C function is `shutdown`. A peer that is gone already is no error.

@@ -73,6 +73,11 @@ final class Connection: EventHandler {
         UnixSocket.shutDown(.both, of: socket)
     }
 
+    /// Ends the connection if the front-end has gone, although its event has not come yet.
+    func noticeDeparture() {
+        if UnixSocket.peerHasGone(socket) { handler?.connectionEnded(nil) }
+    }
+
     func descriptorReady(_ readiness: Readiness, tag: Int) {
         if readiness.contains(.writable) { flush() }
         if interest.contains(.readable) {

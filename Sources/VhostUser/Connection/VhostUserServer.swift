@@ -139,7 +139,7 @@ extension VhostUserServer: EventHandler, DeferredWork, TimerHandler {
     /// Somebody wants to connect; called by the loop.
     ///
     /// Looked at when the turn ends, because what else it brings may be that the last front-end
-    /// has gone.
+    /// has gone; if not even that has come yet, the last one's socket knows.
     public func descriptorReady(_ readiness: Readiness, tag: Int) {
         loop.deferWork(self)
     }
@@ -160,11 +160,13 @@ extension VhostUserServer: EventHandler, DeferredWork, TimerHandler {
     }
 
     private func acceptAll() throws(Errno) {
-        if let session, session.isEnding {
-            listen(false)
-            return
-        }
-        while let socket = try listener?.accept() {
+        while true {
+            session?.connection.noticeDeparture()
+            if let session, session.isEnding {
+                listen(false)
+                return
+            }
+            guard let socket = try listener?.accept() else { return }
             if session == nil {
                 try serve(socket)
             } else {
