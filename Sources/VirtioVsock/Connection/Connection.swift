@@ -101,7 +101,8 @@ struct Connection: BitwiseCopyable {
 
     /// Whether the host's socket may have bytes for us, or its end.
     private(set) var isReadable = false
-    /// Whether the end of the host's bytes is in the socket behind the bytes that wait.
+    /// Whether the end of the host's bytes may be in the socket behind the bytes that wait: it is
+    /// announced once, so the socket is read until there is nothing at all.
     private var isEnding = false
     /// Whether the guest has been asked for credit since it last gave some.
     private var hasAskedForCredit = false
@@ -226,17 +227,23 @@ struct Connection: BitwiseCopyable {
         }
     }
 
-    /// The host's socket has bytes, or with `isEnding` the end of them.
+    /// The host's socket has bytes, and with `isEnding` perhaps the end of them.
     mutating func hostReadable(isEnding: Bool) {
         if hostShutdown.contains(.send) { return }
         isReadable = true
         if isEnding { self.isEnding = true }
     }
 
-    /// The host's socket has been read empty.
+    /// The bytes that were in the host's socket have been read.
     @inline(__always)
     mutating func hostDrained() {
         isReadable = isEnding
+    }
+
+    /// There is nothing in the host's socket, not even the end.
+    mutating func hostEmpty() {
+        isReadable = false
+        isEnding = false
     }
 
     /// The host's side has closed halves.

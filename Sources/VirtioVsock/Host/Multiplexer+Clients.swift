@@ -14,7 +14,7 @@ import SystemPackage
 // bytes.
 extension Multiplexer {
     /// Ports of the host's side that are given to connections of clients.
-    static let hostPorts: ClosedRange<UInt32> = 1024...65535
+    static let hostPorts: ClosedRange<UInt32> = 10_000...65_535
     /// The listener's tag in the event loop; connections have the numbers of their slots.
     static let listenerTag = -1
     private static let acceptsPerTurn = 64
@@ -83,11 +83,11 @@ extension Multiplexer {
             release(oldest)
         }
         guard let slot = table.allocate() else { return }
-        table[slot].connection.phase = .handshaking
-        table[slot].handshake = HandshakeParser()
+        table.slots[slot].connection.phase = .handshaking
+        table.slots[slot].handshake = HandshakeParser()
         wait(slot, .handshake)
         do {
-            try table[slot].host.open(socket, loop: loop, handler: self, tag: slot)
+            try table.slots[slot].host.open(socket, loop: loop, handler: self, tag: slot)
             readHandshake(slot)
         } catch {
             release(slot)
@@ -98,11 +98,11 @@ extension Multiplexer {
 
     /// Goes on with a client's line, as far as it has come.
     func readHandshake(_ slot: Int) {
-        var parser = table[slot].handshake
+        var parser = table.slots[slot].handshake
         do {
-            switch try table[slot].host.readHandshake(&parser) {
+            switch try table.slots[slot].host.readHandshake(&parser) {
             case .incomplete:
-                table[slot].handshake = parser
+                table.slots[slot].handshake = parser
             case .malformed:
                 statistics.failedHandshakes &+= 1
                 release(slot)
@@ -124,9 +124,9 @@ extension Multiplexer {
             return
         }
         statistics.requestsToGuest &+= 1
-        table[slot].connection = Connection(key: key, allocation: options.bufferByteCount)
-        table[slot].connection.beginConnectingToGuest(key: key)
-        table[slot].expectedBuffers = 1
+        table.slots[slot].connection = Connection(key: key, allocation: options.bufferByteCount)
+        table.slots[slot].connection.beginConnectingToGuest(key: key)
+        table.slots[slot].expectedBuffers = 1
         table.insert(slot)
         wait(slot, .response)
         refresh(slot)
@@ -151,25 +151,26 @@ extension Multiplexer {
     /// The guest has accepted: the client is told, then payload flows.
     func clientAccepted(_ slot: Int) {
         table.removeWaiting(slot)
-        let port = table[slot].connection.key.peerPort.rawValue
+        let port = table.slots[slot].connection.key.peerPort.rawValue
         let line = Array("OK \(port)\n".utf8)
-        if !table[slot].host.deliverOwn(line.span, loop: loop) {
+        if !table.slots[slot].host.deliverOwn(line.span, loop: loop) {
             // A client that reads no answer may still have something to say.
-            table[slot].connection.hostShutDown(.receive)
+            table.slots[slot].connection.hostShutDown(.receive)
         }
-        table[slot].connection.hostReadable(isEnding: false)
+        // Its bytes, and their end, may have come before there was a connection to note it in.
+        table.slots[slot].connection.hostReadable(isEnding: true)
         refresh(slot)
     }
 
     /// The client is gone, or the guest has not answered in time.
     func abandon(_ slot: Int) {
-        table[slot].host.close(loop: loop)
-        if table[slot].connection.pending.contains(.request) {
+        table.slots[slot].host.close(loop: loop)
+        if table.slots[slot].connection.pending.contains(.request) {
             // The guest has never heard of it.
             forgotten(slot)
         } else {
             table.removeWaiting(slot)
-            table[slot].connection.reset()
+            table.slots[slot].connection.reset()
             refresh(slot)
         }
     }

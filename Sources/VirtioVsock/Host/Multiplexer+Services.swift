@@ -18,12 +18,12 @@ extension Multiplexer {
         let key = ConnectionKey(
             peer: .host, peerPort: VsockPort(rawValue: header.destinationPort),
             guestPort: VsockPort(rawValue: header.sourcePort))
-        table[slot].connection = Connection(
+        table.slots[slot].connection = Connection(
             key: key, type: type, allocation: options.bufferByteCount)
-        table[slot].connection.open(with: header)
-        table[slot].connection.phase = .connectingToHost
-        table[slot].expectedBuffers = 1
-        table[slot].askedAt = loop.now
+        table.slots[slot].connection.open(with: header)
+        table.slots[slot].connection.phase = .connectingToHost
+        table.slots[slot].expectedBuffers = 1
+        table.slots[slot].askedAt = loop.now
         table.insert(slot)
         connectToHost(slot)
         return true
@@ -33,17 +33,17 @@ extension Multiplexer {
     ///
     /// A listener whose backlog is full is tried again for a while: there is no event for its end.
     func connectToHost(_ slot: Int) {
-        let port = table[slot].connection.key.peerPort.rawValue
+        let port = table.slots[slot].connection.key.peerPort.rawValue
         do throws(Errno) {
             guard let address = UnixAddress(path: "\(options.path)_\(port)") else {
                 throw .fileNameTooLong
             }
             let socket = try UnixSocket.connect(to: address)
-            try table[slot].host.open(socket, loop: loop, handler: self, tag: slot)
-            table[slot].connection.connectedToHost()
+            try table.slots[slot].host.open(socket, loop: loop, handler: self, tag: slot)
+            table.slots[slot].connection.connectedToHost()
         } catch {
             let limit = options.connectTimeout.wholeNanoseconds
-            let end = table[slot].askedAt.advanced(byNanoseconds: limit)
+            let end = table.slots[slot].askedAt.advanced(byNanoseconds: limit)
             if error == .wouldBlock && loop.now < end {
                 wait(slot, .connectRetry)
                 return
@@ -52,7 +52,7 @@ extension Multiplexer {
                 "the guest's connection is refused",
                 metadata: ["port": "\(port)", "reason": "\(error)"])
             statistics.failedConnects &+= 1
-            table[slot].connection.reset()
+            table.slots[slot].connection.reset()
         }
         refresh(slot)
     }

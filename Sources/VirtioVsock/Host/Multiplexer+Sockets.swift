@@ -9,7 +9,7 @@ extension Multiplexer: EventHandler {
             acceptClients()
             return
         }
-        switch table[tag].connection.phase {
+        switch table.slots[tag].connection.phase {
         case .handshaking:
             readHandshake(tag)
         case .connectingToGuest:
@@ -27,8 +27,8 @@ extension Multiplexer: EventHandler {
     /// same, if there is anything.
     private func clientReady(_ slot: Int, _ readiness: Readiness) {
         guard readiness.contains(.hangUp) else { return }
-        if table[slot].host.hasWaitingBytes {
-            table[slot].connection.hostShutDown(.receive)
+        if table.slots[slot].host.hasWaitingBytes {
+            table.slots[slot].connection.hostShutDown(.receive)
         } else {
             abandon(slot)
         }
@@ -38,7 +38,7 @@ extension Multiplexer: EventHandler {
         if readiness.contains(.writable) { flush(slot) }
         let ends: Readiness = [.peerClosed, .hangUp, .error]
         if !readiness.isDisjoint(with: ends.union(.readable)) {
-            table[slot].connection.hostReadable(isEnding: !readiness.isDisjoint(with: ends))
+            table.slots[slot].connection.hostReadable(isEnding: !readiness.isDisjoint(with: ends))
         }
         if readiness.contains(.hangUp) { hostGone(slot) }
         refresh(slot)
@@ -46,31 +46,31 @@ extension Multiplexer: EventHandler {
 
     /// Sends what waits for the host's socket.
     private func flush(_ slot: Int) {
-        let delivery = table[slot].host.flush(loop: loop)
+        let delivery = table.slots[slot].host.flush(loop: loop)
         account(delivery, slot)
-        if table[slot].host.backlog.isEmpty
-            && table[slot].connection.guestShutdown.contains(.send)
+        if table.slots[slot].host.backlog.isEmpty
+            && table.slots[slot].connection.guestShutdown.contains(.send)
         {
-            table[slot].host.shutDown(.writing)
+            table.slots[slot].host.shutDown(.writing)
         }
     }
 
     /// Nothing flows to the host any more; what it has sent is still to be read.
     func hostGone(_ slot: Int) {
-        let forgotten = table[slot].host.discardBacklog(loop: loop)
-        table[slot].connection.forwarded(forgotten)
-        let isUnwanted = table[slot].connection.guestShutdown.contains(.receive)
-        table[slot].connection.hostShutDown(isUnwanted ? .both : .receive)
+        let forgotten = table.slots[slot].host.discardBacklog(loop: loop)
+        table.slots[slot].connection.forwarded(forgotten)
+        let isUnwanted = table.slots[slot].connection.guestShutdown.contains(.receive)
+        table.slots[slot].connection.hostShutDown(isUnwanted ? .both : .receive)
     }
 
     // MARK: The guest's end
 
     /// The guest has closed a half: the host's socket is closed alike, after what was sent before.
     func guestShutDown(_ slot: Int) {
-        let halves = table[slot].connection.guestShutdown
-        if halves.contains(.receive) { table[slot].host.shutDown(.reading) }
-        if halves.contains(.send) && table[slot].host.backlog.isEmpty {
-            table[slot].host.shutDown(.writing)
+        let halves = table.slots[slot].connection.guestShutdown
+        if halves.contains(.receive) { table.slots[slot].host.shutDown(.reading) }
+        if halves.contains(.send) && table.slots[slot].host.backlog.isEmpty {
+            table.slots[slot].host.shutDown(.writing)
         }
         refresh(slot)
     }
@@ -79,10 +79,10 @@ extension Multiplexer: EventHandler {
     func hostboundEnded(_ slot: Int) {
         statistics.resets &+= 1
         table.removeWaiting(slot)
-        if table[slot].host.backlog.isEmpty {
-            table[slot].host.close(loop: loop)
+        if table.slots[slot].host.backlog.isEmpty {
+            table.slots[slot].host.close(loop: loop)
         } else {
-            table[slot].host.shutDown(.reading)
+            table.slots[slot].host.shutDown(.reading)
         }
         refresh(slot)
     }
@@ -92,12 +92,12 @@ extension Multiplexer: EventHandler {
     func forgotten(_ slot: Int) {
         table.remove(slot)
         table.removeReady(slot)
-        if table[slot].host.backlog.isEmpty || !table[slot].host.isOpen {
+        if table.slots[slot].host.backlog.isEmpty || !table.slots[slot].host.isOpen {
             release(slot)
             return
         }
-        table[slot].connection.phase = .lingering
-        table[slot].host.shutDown(.reading)
+        table.slots[slot].connection.phase = .lingering
+        table.slots[slot].host.shutDown(.reading)
         if table.waitingCount(.linger) >= options.lingerLimit,
             let oldest = table.firstWaiting(.linger)
         {
@@ -107,19 +107,19 @@ extension Multiplexer: EventHandler {
     }
 
     private func lingererReady(_ slot: Int, _ readiness: Readiness) {
-        if readiness.contains(.writable) { _ = table[slot].host.flush(loop: loop) }
-        let isOver = readiness.contains(.hangUp) || table[slot].host.backlog.isEmpty
+        if readiness.contains(.writable) { _ = table.slots[slot].host.flush(loop: loop) }
+        let isOver = readiness.contains(.hangUp) || table.slots[slot].host.backlog.isEmpty
         guard isOver else { return }
-        if table[slot].connection.phase == .lingering {
+        if table.slots[slot].connection.phase == .lingering {
             release(slot)
         } else {
-            table[slot].host.close(loop: loop)
+            table.slots[slot].host.close(loop: loop)
         }
     }
 
     /// Gives a slot back, with its ports and its socket.
     func release(_ slot: Int) {
-        table[slot].host.close(loop: loop)
+        table.slots[slot].host.close(loop: loop)
         table.remove(slot)
         table.release(slot)
     }

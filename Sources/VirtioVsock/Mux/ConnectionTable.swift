@@ -8,12 +8,9 @@ import LinuxIO
 /// without a copy and without a check for exclusive access; what stands in a slot is found again by
 /// its number, which is also the tag of its socket in the event loop.
 final class ConnectionTable {
-    private static let chunkSize = 64
-
-    /// Slots that there may be.
-    let limit: Int
-    private let chunks: Slab<Slab<ConnectionSlot>>
-    private var chunkCount = 0
+    /// The slots, by number.
+    let slots: GrowingSlab<ConnectionSlot>
+    private let limit: Int
     private var freeSlots: [Int32] = []
 
     /// Open addressing with linear probing over a power of two of places, at most half full.
@@ -38,24 +35,13 @@ final class ConnectionTable {
     ///   - seed: what a guest must not know, so that it cannot aim at one place of the table.
     init(limit: Int, seed: UInt64 = .random(in: .min ... .max)) {
         precondition(limit > 0, "a table has room for at least one connection")
-        self.limit = limit
         self.seed = seed
-        let chunkLimit = (limit + Self.chunkSize - 1) / Self.chunkSize
-        chunks = Slab(count: chunkLimit) { _ in Slab(count: 0) { _ in ConnectionSlot() } }
+        self.limit = limit
+        slots = GrowingSlab(limit: limit) { ConnectionSlot() }
         var size = 16
         while size < limit * 2 { size *= 2 }
         places = Slab(count: size) { _ in -1 }
         mask = size - 1
-    }
-
-    /// The slot with this number.
-    subscript(index: Int) -> ConnectionSlot {
-        @inline(__always) _read {
-            yield chunks[index / Self.chunkSize][index % Self.chunkSize]
-        }
-        @inline(__always) _modify {
-            yield &chunks[index / Self.chunkSize][index % Self.chunkSize]
-        }
     }
 
     // MARK: Slots
@@ -69,25 +55,22 @@ final class ConnectionTable {
     }
 
     private func grow() {
-        let first = chunkCount * Self.chunkSize
-        guard first < limit else { return }
-        chunks[chunkCount] = Slab(count: Self.chunkSize) { _ in ConnectionSlot() }
-        chunkCount += 1
-        let end = min(first + Self.chunkSize, limit)
-        for index in (first..<end).reversed() { freeSlots.append(Int32(index)) }
+        for index in slots.grow().reversed() where index < limit {
+            freeSlots.append(Int32(index))
+        }
     }
 
     /// Gives a slot back; its socket has been closed.
     func release(_ index: Int) {
         removeReady(index)
         removeWaiting(index)
-        self[index].connection = Connection(allocation: 0)
+        slots[index].connection = Connection(allocation: 0)
         freeSlots.append(Int32(index))
         count -= 1
     }
 
     /// The numbers of all slots that have ever been in use.
-    var indices: Range<Int> { 0..<min(limit, chunkCount * Self.chunkSize) }
+    var indices: Range<Int> { 0..<slots.count }
 
     // MARK: Ports
 
@@ -95,7 +78,7 @@ final class ConnectionTable {
     @inline(__always)
     func find(_ key: ConnectionKey) -> Int? {
         let last = lastFound
-        if last >= 0 && self[last].connection.key == key { return last }
+        if last >= 0 && slots[last].connection.key == key { return last }
         return search(key)
     }
 
@@ -103,7 +86,7 @@ final class ConnectionTable {
         var place = home(key)
         while places[place] >= 0 {
             let index = Int(places[place])
-            if self[index].connection.key == key {
+            if slots[index].connection.key == key {
                 lastFound = index
                 return index
             }
@@ -114,7 +97,7 @@ final class ConnectionTable {
 
     /// Lets a slot be found by its ports, which no other slot has.
     func insert(_ index: Int) {
-        var place = home(self[index].connection.key)
+        var place = home(slots[index].connection.key)
         while places[place] >= 0 { place = (place + 1) & mask }
         places[place] = Int32(index)
     }
@@ -122,7 +105,7 @@ final class ConnectionTable {
     /// Lets a slot not be found any more; nothing happens when it cannot be.
     func remove(_ index: Int) {
         if lastFound == index { lastFound = -1 }
-        var place = home(self[index].connection.key)
+        var place = home(slots[index].connection.key)
         while places[place] != Int32(index) {
             if places[place] < 0 { return }
             place = (place + 1) & mask
@@ -135,7 +118,7 @@ final class ConnectionTable {
         var gap = start
         var place = (gap + 1) & mask
         while places[place] >= 0 {
-            let wanted = home(self[Int(places[place])].connection.key)
+            let wanted = home(slots[Int(places[place])].connection.key)
             if (place &- wanted) & mask >= (place &- gap) & mask {
                 places[gap] = places[place]
                 gap = place

@@ -47,7 +47,7 @@ extension Multiplexer {
     private func serve(_ slot: Int, _ queue: Virtqueue) -> Int {
         var cost = Self.bytesPerPacket
         var hasRead = false
-        while let operation = table[slot].connection.nextOperation {
+        while let operation = table.slots[slot].connection.nextOperation {
             if operation == .readWrite {
                 if hasRead { break }
                 guard let moved = readHost(slot, queue) else { break }
@@ -68,13 +68,13 @@ extension Multiplexer {
     // MARK: Packets without payload
 
     private func sendOwed(_ operation: Operation, _ slot: Int, _ queue: Virtqueue) -> Bool {
-        guard send(table[slot].connection.header(operation, guest: guest), queue) else {
+        guard send(table.slots[slot].connection.header(operation, guest: guest), queue) else {
             return false
         }
-        table[slot].connection.sent(operation)
+        table.slots[slot].connection.sent(operation)
         if operation == .creditRequest { statistics.creditStalls &+= 1 }
-        if operation == .shutdown && table[slot].connection.phase == .closing {
-            table[slot].host.close(loop: loop)
+        if operation == .shutdown && table.slots[slot].connection.phase == .closing {
+            table.slots[slot].host.close(loop: loop)
             wait(slot, .closing)
         }
         return true
@@ -144,22 +144,22 @@ extension Multiplexer {
     private func readHost(_ slot: Int, _ queue: Virtqueue) -> Int? {
         guard let (count, room) = offerBuffers(slot, queue) else { return nil }
         do {
-            let (result, isDrained) = try table[slot].host.receive(
-                into: payload[0].all, byteCount: room)
-            if isDrained { table[slot].connection.hostDrained() }
+            let (result, isDrained) = try table.slots[slot].host.receive(
+                into: scattered[0].all, byteCount: room)
             switch result {
             case .bytes(let byteCount):
+                if isDrained { table.slots[slot].connection.hostDrained() }
                 fill(slot, queue, offeredCount: count, byteCount: byteCount)
                 return byteCount
             case .wouldBlock:
-                table[slot].connection.hostDrained()
+                table.slots[slot].connection.hostEmpty()
             case .endOfFile:
-                table[slot].connection.hostShutDown(.send)
+                table.slots[slot].connection.hostShutDown(.send)
             }
         } catch {
             // ECONNRESET and its like: whatever the host had sent has been read.
             hostGone(slot)
-            table[slot].connection.hostShutDown(.both)
+            table.slots[slot].connection.hostShutDown(.both)
         }
         queue.handBack(count)
         return 0
@@ -168,11 +168,11 @@ extension Multiplexer {
     /// Takes receive buffers and lists their payload parts, as far as credit, the ring and one
     /// system call go.
     private func offerBuffers(_ slot: Int, _ queue: Virtqueue) -> (count: Int, room: Int)? {
-        let credit = table[slot].connection.guestbound
+        let credit = table.slots[slot].connection.guestbound
         let window = min(credit.available, Self.bytesPerRead)
-        let limit = min(credit.availablePackets, table[slot].expectedBuffers)
+        let limit = min(credit.availablePackets, table.slots[slot].expectedBuffers)
         pieces[0].removeAll()
-        payload[0].removeAll()
+        scattered[0].removeAll()
         guard let first = takeReceiveBuffer(queue, payloadByteCount: 1) else { return nil }
         var room = offer(first, at: 0, window: window)
         var count = 1
@@ -180,7 +180,7 @@ extension Multiplexer {
             guard let buffer = take(queue) else { break }
             let pieceCount = Int(buffer.writablePieceCount)
             guard isUsable(buffer, payloadByteCount: 1),
-                payload[0].count &+ pieceCount <= Self.piecesPerCall
+                scattered[0].count &+ pieceCount <= Self.piecesPerCall
             else {
                 // In its place in the ring it is dealt with next time, as the first.
                 queue.handBack(1)
@@ -196,7 +196,7 @@ extension Multiplexer {
     private func offer(_ buffer: Buffer, at index: Int, window: Int) -> Int {
         offered[index] = buffer
         let room = min(payloadRoom(buffer), window)
-        payload[0].append(
+        scattered[0].append(
             pieces[0].slice(buffer.writablePieces), from: VsockHeader.byteCount, byteCount: room)
         return room
     }
@@ -208,7 +208,7 @@ extension Multiplexer {
 
     /// Writes the headers of the buffers that were filled and hands back the others.
     private func fill(_ slot: Int, _ queue: Virtqueue, offeredCount: Int, byteCount: Int) {
-        var header = table[slot].connection.header(.readWrite, guest: guest)
+        var header = table.slots[slot].connection.header(.readWrite, guest: guest)
         var left = byteCount
         var used = 0
         while left > 0, used < offeredCount, let buffer = offered[used] {
@@ -216,7 +216,7 @@ extension Multiplexer {
             let length = min(room, left)
             header.length = UInt32(truncatingIfNeeded: length)
             header.store(to: pieces[0].slice(buffer.writablePieces))
-            table[slot].connection.sentPayload(length, fillsBuffer: length == room)
+            table.slots[slot].connection.sentPayload(length, fillsBuffer: length == room)
             left &-= length
             used &+= 1
         }
@@ -229,7 +229,7 @@ extension Multiplexer {
             rest &-= length
         }
         statistics.bytesToGuest &+= UInt64(byteCount)
-        table[slot].expectedBuffers =
+        table.slots[slot].expectedBuffers =
             used == offeredCount ? min(offeredCount * 2, Self.buffersPerRead) : max(1, used)
     }
 }

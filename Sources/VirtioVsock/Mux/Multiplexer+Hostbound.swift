@@ -78,12 +78,12 @@ extension Multiplexer {
             // A piece of the stream is missing for good.
             statistics.malformedPackets &+= 1
             endRun()
-            table[slot].connection.reset()
+            table.slots[slot].connection.reset()
             hostboundEnded(slot)
             return
         }
         if slot != runSlot { endRun() }
-        perform(table[slot].connection.receive(header), slot, header, packet)
+        perform(table.slots[slot].connection.receive(header), slot, header, packet)
     }
 
     /// The connection that a packet belongs to; nil when there is none of its ports and type.
@@ -91,7 +91,7 @@ extension Multiplexer {
     private func find(_ header: VsockHeader) -> Int? {
         guard header.destinationCID == UInt64(ContextID.host.rawValue),
             let slot = table.find(key(of: header)),
-            table[slot].connection.type.rawValue == header.type
+            table.slots[slot].connection.type.rawValue == header.type
         else { return nil }
         return slot
     }
@@ -139,7 +139,7 @@ extension Multiplexer {
         case .none, .deliver:
             refresh(slot)
         case .discard:
-            table[slot].connection.forwarded(Int(header.length))
+            table.slots[slot].connection.forwarded(Int(header.length))
             refresh(slot)
         case .opened:
             clientAccepted(slot)
@@ -156,9 +156,9 @@ extension Multiplexer {
 
     @inline(__always)
     private func gather(_ slot: Int, _ packet: IOVectorSlice, byteCount: Int) {
-        if payload[0].count &+ packet.count > Self.piecesPerCall { endRun() }
+        if gathered[0].count &+ packet.count > Self.piecesPerCall { endRun() }
         runSlot = slot
-        payload[0].append(packet, from: VsockHeader.byteCount, byteCount: byteCount)
+        gathered[0].append(packet, from: VsockHeader.byteCount, byteCount: byteCount)
     }
 
     /// Hands what was gathered to its socket.
@@ -167,22 +167,22 @@ extension Multiplexer {
         let slot = runSlot
         runSlot = -1
         var start = 0
-        while start < payload[0].count {
-            let end = min(start + Self.piecesPerCall, payload[0].count)
-            let part = payload[0].slice(start..<end)
+        while start < gathered[0].count {
+            let end = min(start + Self.piecesPerCall, gathered[0].count)
+            let part = gathered[0].slice(start..<end)
             let byteCount = part.byteCount
             statistics.bytesFromGuest &+= UInt64(byteCount)
-            let delivery = table[slot].host.deliver(part, byteCount: byteCount, loop: loop)
+            let delivery = table.slots[slot].host.deliver(part, byteCount: byteCount, loop: loop)
             account(delivery, slot)
             start = end
         }
-        payload[0].removeAll()
+        gathered[0].removeAll()
         refresh(slot)
     }
 
     /// Notes what became of bytes on their way to the host.
     func account(_ delivery: HostSocket.Delivery, _ slot: Int) {
-        if delivery.isRefused { table[slot].connection.hostShutDown(.receive) }
-        table[slot].connection.forwarded(delivery.forwarded)
+        if delivery.isRefused { table.slots[slot].connection.hostShutDown(.receive) }
+        table.slots[slot].connection.forwarded(delivery.forwarded)
     }
 }

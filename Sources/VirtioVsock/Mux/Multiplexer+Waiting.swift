@@ -43,13 +43,13 @@ extension Multiplexer {
     func endWaits() {
         let now = loop.now
         for patience in Patience.allCases {
-            while let slot = table.firstWaiting(patience), table[slot].deadline <= now {
+            while let slot = table.firstWaiting(patience), table.slots[slot].deadline <= now {
                 table.removeWaiting(slot)
                 waitEnded(slot, patience)
             }
         }
         let deadlines = Patience.allCases.compactMap { patience in
-            table.firstWaiting(patience).map { table[$0].deadline }
+            table.firstWaiting(patience).map { table.slots[$0].deadline }
         }
         if let earliest = deadlines.min() { setPatienceTimer(noLaterThan: earliest) }
     }

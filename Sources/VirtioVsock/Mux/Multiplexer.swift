@@ -52,8 +52,10 @@ final class Multiplexer {
 
     /// The pieces of the chain or chains at hand.
     let pieces = Slab<IOVectorArray>(count: 1) { _ in IOVectorArray(capacity: 1100) }
-    /// Payload that goes into one system call.
-    let payload = Slab<IOVectorArray>(count: 1) { _ in IOVectorArray(capacity: 1100) }
+    /// Payload from the guest that goes to one socket.
+    let gathered = Slab<IOVectorArray>(count: 1) { _ in IOVectorArray(capacity: 1100) }
+    /// Parts of receive buffers that one socket is read into.
+    let scattered = Slab<IOVectorArray>(count: 1) { _ in IOVectorArray(capacity: 1100) }
     /// Chains from the guest that are done with at the end of the turn.
     let finished = Slab<UInt16>(count: Multiplexer.packetsPerTurn) { _ in 0 }
     var finishedCount = 0
@@ -103,7 +105,7 @@ final class Multiplexer {
     /// Gives a connection its turn if it has anything for the guest.
     @inline(__always)
     func refresh(_ slot: Int) {
-        guard table[slot].connection.nextOperation != nil else { return }
+        guard table.slots[slot].connection.nextOperation != nil else { return }
         table.appendReady(slot)
         deferTurn()
     }
@@ -189,7 +191,7 @@ extension Multiplexer {
         isStarved = false
         resets.removeAll()
         for slot in table.indices {
-            switch table[slot].connection.phase {
+            switch table.slots[slot].connection.phase {
             case .free, .handshaking, .lingering: break
             case .connectingToHost, .connectingToGuest, .established, .closing, .resetting:
                 forgotten(slot)
@@ -200,7 +202,9 @@ extension Multiplexer {
     /// Ends everything, so that the loop keeps nothing of the device.
     func close() {
         forgetDriver()
-        for slot in table.indices where table[slot].connection.phase != .free { release(slot) }
+        for slot in table.indices where table.slots[slot].connection.phase != .free {
+            release(slot)
+        }
         if let listenerRegistration { loop.remove(listenerRegistration) }
         listenerRegistration = nil
         listener = nil

@@ -15,11 +15,11 @@ extension ConnectionTable {
     /// Puts a connection at the end, unless it has its turn coming already.
     @inline(__always)
     func appendReady(_ index: Int) {
-        if self[index].ready.isLinked { return }
+        if slots[index].ready.isLinked { return }
         let previous = ready.last
-        self[index].ready = ListLinks(previous: previous, next: ListLinks.none, isLinked: true)
+        slots[index].ready = ListLinks(previous: previous, next: ListLinks.none, isLinked: true)
         if previous >= 0 {
-            self[Int(previous)].ready.next = Int32(index)
+            slots[Int(previous)].ready.next = Int32(index)
         } else {
             ready.first = Int32(index)
         }
@@ -34,20 +34,20 @@ extension ConnectionTable {
     /// Takes a connection out.
     @inline(__always)
     func removeReady(_ index: Int) {
-        let links = self[index].ready
+        let links = slots[index].ready
         guard links.isLinked else { return }
         if links.previous >= 0 {
-            self[Int(links.previous)].ready.next = links.next
+            slots[Int(links.previous)].ready.next = links.next
         } else {
             ready.first = links.next
         }
         if links.next >= 0 {
-            self[Int(links.next)].ready.previous = links.previous
+            slots[Int(links.next)].ready.previous = links.previous
         } else {
             ready.last = links.previous
         }
         ready.count &-= 1
-        self[index].ready = ListLinks()
+        slots[index].ready = ListLinks()
     }
 
     // MARK: Connections that wait, the first deadline of each list first
@@ -68,11 +68,11 @@ extension ConnectionTable {
         removeWaiting(index)
         let list = patience.rawValue
         let previous = waiting[list].last
-        self[index].waiting = ListLinks(previous: previous, next: ListLinks.none, isLinked: true)
-        self[index].patience = patience
-        self[index].deadline = deadline
+        slots[index].waiting = ListLinks(previous: previous, next: ListLinks.none, isLinked: true)
+        slots[index].patience = patience
+        slots[index].deadline = deadline
         if previous >= 0 {
-            self[Int(previous)].waiting.next = Int32(index)
+            slots[Int(previous)].waiting.next = Int32(index)
         } else {
             waiting[list].first = Int32(index)
         }
@@ -82,21 +82,21 @@ extension ConnectionTable {
 
     /// Ends a connection's wait, if it waits at all.
     func removeWaiting(_ index: Int) {
-        guard let patience = self[index].patience else { return }
-        let links = self[index].waiting
+        guard let patience = slots[index].patience else { return }
+        let links = slots[index].waiting
         let list = patience.rawValue
         if links.previous >= 0 {
-            self[Int(links.previous)].waiting.next = links.next
+            slots[Int(links.previous)].waiting.next = links.next
         } else {
             waiting[list].first = links.next
         }
         if links.next >= 0 {
-            self[Int(links.next)].waiting.previous = links.previous
+            slots[Int(links.next)].waiting.previous = links.previous
         } else {
             waiting[list].last = links.previous
         }
         waiting[list].count -= 1
-        self[index].waiting = ListLinks()
-        self[index].patience = nil
+        slots[index].waiting = ListLinks()
+        slots[index].patience = nil
     }
 }

@@ -87,6 +87,11 @@ final class FakeGuest {
         receiveRing.onKick = nil
     }
 
+    /// Stops both queues, as the front-end does when the machine pauses or resets.
+    func stop() {
+        for index in 0..<2 { device.stopQueue(at: index) }
+    }
+
     // MARK: Time
 
     /// Turns the loop until nothing happens any more.

@@ -35,6 +35,7 @@ final class GuestStream {
     /// Bytes of payload in a packet.
     var packetSize = 65_536
     var layout = FakeGuest.Layout.split
+    var isIndirect = false
     private(set) var sentCount: UInt32 = 0
     private(set) var peerAllocation: UInt32 = 0
     private(set) var peerForwarded: UInt32 = 0
@@ -55,7 +56,7 @@ final class GuestStream {
 
     // MARK: Sending
 
-    private func packet(_ operation: UInt16) -> Packet {
+    func packet(_ operation: UInt16) -> Packet {
         var packet = Packet()
         packet.sourcePort = guestPort
         packet.destinationPort = peerPort
@@ -102,7 +103,7 @@ final class GuestStream {
         while state == .established, !unsent.isEmpty, credit > 0 {
             var packet = packet(Packet.readWrite)
             packet.payload = Array(unsent.prefix(min(packetSize, credit)))
-            guard guest.send(packet, layout: layout) else { return }
+            guard guest.send(packet, layout: layout, indirect: isIndirect) else { return }
             unsent = unsent.dropFirst(packet.payload.count)
             sentCount &+= UInt32(packet.payload.count)
         }

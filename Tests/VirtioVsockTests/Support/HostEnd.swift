@@ -15,11 +15,16 @@ final class HostEnd {
         case failed(Int32)
     }
 
-    let descriptor: OwnedDescriptor
+    private var owned: OwnedDescriptor?
+    private let number: Int32
 
     init(_ descriptor: consuming OwnedDescriptor) {
-        self.descriptor = descriptor
+        number = descriptor.rawValue
+        owned = consume descriptor
     }
+
+    /// Closes both halves at once, as the end of the program does.
+    func close() { owned = nil }
 
     /// Connects to a listener.
     convenience init(connectingTo path: String, kind: SocketKind = .stream) throws {
@@ -33,7 +38,7 @@ final class HostEnd {
     func write(_ bytes: [UInt8]) -> Int {
         // SAFETY: reads the array, no further than its end.
         let count = unsafe send(
-            descriptor.rawValue, bytes, bytes.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
+            number, bytes, bytes.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT))
         return count < 0 ? Int(-errno) : count
     }
 
@@ -45,7 +50,7 @@ final class HostEnd {
     func read(_ limit: Int = 1 << 20) -> Outcome {
         var bytes = [UInt8](repeating: 0, count: limit)
         // SAFETY: fills the array, no further than its end.
-        let count = unsafe recv(descriptor.rawValue, &bytes, limit, Int32(MSG_DONTWAIT))
+        let count = unsafe recv(number, &bytes, limit, Int32(MSG_DONTWAIT))
         if count < 0 { return errno == EAGAIN ? .wouldBlock : .failed(errno) }
         return count == 0 ? .endOfFile : .bytes(Array(bytes.prefix(count)))
     }
@@ -58,12 +63,10 @@ final class HostEnd {
 
     /// Closes one half.
     func shutDown(_ half: SocketHalf) {
-        UnixSocket.shutDown(half, of: descriptor)
-    }
-
-    /// Makes the socket's own buffer as small as the kernel lets it be.
-    func shrinkSendBuffer() {
-        UnixSocket.requestSendBuffer(1, of: descriptor)
+        switch owned {
+        case .some(let socket): UnixSocket.shutDown(half, of: socket)
+        case .none: break
+        }
     }
 }
 
