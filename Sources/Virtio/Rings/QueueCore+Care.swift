@@ -60,18 +60,17 @@ extension QueueCore where Format: ~Copyable {
         if !care.writableStretches.isEmpty { care.writableStretches[id] = nil }
     }
 
-    /// Marks what was written, and remembers the buffer for the journal.
-    ///
-    /// - Returns: whether the buffer was set aside, because there is no ring to put it into.
+    /// Marks what was written, and remembers the buffer for the journal; sets it aside when there
+    /// is no ring to put it into.
     @inline(never)
-    mutating func notePut(_ used: UsedBuffer, entries: Int) -> Bool {
+    mutating func putWithCare(_ used: UsedBuffer, entries: Int) {
         markWritten(used)
         guard care.isAttached else {
             care.parked.append((used, entries))
-            return true
+            return
         }
         if care.journal.isSet { care.journalled.append(used) }
-        return false
+        ring.put(id: used.id, entries: entries, writtenLength: used.writtenLength)
     }
 
     /// Marks the first `writtenLength` bytes of the writable part as dirty.

@@ -152,9 +152,12 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
             "no more is written than the writable part of a buffer holds")
         outstanding[Int(used.id)] = OutstandingBuffer()
         outstandingCount &-= 1
-        if isCareNeeded, notePut(used, entries: Int(buffer.entries)) { return }
-        ring.put(
-            id: used.id, entries: Int(buffer.entries), writtenLength: used.writtenLength)
+        if isCareNeeded {
+            putWithCare(used, entries: Int(buffer.entries))
+        } else {
+            ring.put(
+                id: used.id, entries: Int(buffer.entries), writtenLength: used.writtenLength)
+        }
     }
 
     /// Publishes what was put; see `Virtqueue.flush`.
