@@ -2,16 +2,31 @@
 
 /// A descriptor as the buffer half of a queue sees it, whatever the ring format.
 ///
-/// A private copy: the driver cannot change it any more.
+/// A private copy: the driver cannot change it any more. Laid out as in a packed ring, so that from
+/// there it is moved with two loads and two stores.
 struct Descriptor: BitwiseCopyable {
     /// In guest memory.
-    var address: UInt64
+    let address: UInt64
     /// Bytes.
-    var length: UInt32
-    /// `DescriptorFlags`; every other bit is noise.
-    var flags: UInt16
+    let length: UInt32
     /// The buffer's id; counts in the last descriptor of a chain only.
-    var id: UInt16
+    let id: UInt16
+    /// `DescriptorFlags`; every other bit is noise.
+    let flags: UInt16
+
+    @inline(__always)
+    init(address: UInt64, length: UInt32, id: UInt16, flags: UInt16) {
+        self.address = address
+        self.length = length
+        self.id = id
+        self.flags = flags
+    }
+
+    /// A descriptor of a packed ring.
+    @inline(__always)
+    init(address: UInt64, packed word: DescriptorWord) {
+        self.init(address: address, length: word.length, id: word.third, flags: word.fourth)
+    }
 
     /// Whether the chain goes on with the next descriptor of the batch.
     @inline(__always)
@@ -25,6 +40,8 @@ struct Descriptor: BitwiseCopyable {
 }
 
 /// Flags of a descriptor; the same bits in both ring formats, on the wire and in a batch.
+///
+/// Every other bit is noise.
 enum DescriptorFlags {
     /// VIRTQ_DESC_F_NEXT.
     static let next: UInt16 = 1

@@ -24,8 +24,7 @@ extension PackedRing {
             var entries = 1
             if flags & (DescriptorFlags.next | DescriptorFlags.indirect) == 0 {
                 descriptors[count] = Descriptor(
-                    address: ring.descriptorAddress(index), length: word.length, flags: flags,
-                    id: word.third)
+                    address: ring.descriptorAddress(index), packed: word)
                 count &+= 1
             } else {
                 let chain = fetchChain(
@@ -68,7 +67,7 @@ extension PackedRing {
                 return length == 0 ? (0, 0) : (entries &+ 1, entries &+ length)
             }
             batch.descriptors[start &+ entries] = Descriptor(
-                address: address, length: word.length, flags: flags, id: word.third)
+                address: address, packed: word)
             entries &+= 1
             if flags & DescriptorFlags.next == 0 { return (entries, entries) }
             guard entries < room else {
@@ -113,8 +112,8 @@ extension PackedRing {
             let flags = word.fourth & DescriptorFlags.write | DescriptorFlags.indirect
             let isLast = index &+ 1 == count
             descriptors[start &+ index] = Descriptor(
-                address: area.descriptorAddress(index), length: word.length,
-                flags: isLast ? flags : flags | DescriptorFlags.next, id: id)
+                address: area.descriptorAddress(index), length: word.length, id: id,
+                flags: isLast ? flags : flags | DescriptorFlags.next)
             index &+= 1
             if isLast { return count }
         }

@@ -27,10 +27,8 @@ extension SplitRing {
             }
             let address = table.descriptorAddress(Int(head))
             let word = table.descriptorWord(Int(head))
-            let flags = word.third
-            if flags & (DescriptorFlags.next | DescriptorFlags.indirect) == 0 {
-                descriptors[count] = Descriptor(
-                    address: address, length: word.length, flags: flags, id: head)
+            if word.third & (DescriptorFlags.next | DescriptorFlags.indirect) == 0 {
+                descriptors[count] = Descriptor(address: address, length: word.length, id: head, flags: word.third)
                 count &+= 1
             } else {
                 let added = fetchChain(head, into: &batch, at: count, memory: memory)
@@ -63,8 +61,7 @@ extension SplitRing {
                     address, word, head: head, into: &batch, after: added, at: start,
                     memory: memory)
             }
-            batch.descriptors[start &+ added] = Descriptor(
-                address: address, length: word.length, flags: flags, id: head)
+            batch.descriptors[start &+ added] = Descriptor(address: address, length: word.length, id: head, flags: word.third)
             added &+= 1
             if flags & DescriptorFlags.next == 0 { return added }
             index = word.fourth
@@ -115,8 +112,8 @@ extension SplitRing {
                 return 0
             }
             descriptors[start &+ added] = Descriptor(
-                address: address, length: word.length,
-                flags: flags | DescriptorFlags.indirect, id: head)
+                address: address, length: word.length, id: head,
+                flags: flags | DescriptorFlags.indirect)
             added &+= 1
             if flags & DescriptorFlags.next == 0 { return added }
             index = Int(word.fourth)
