@@ -14,8 +14,11 @@ public struct Buffer: BitwiseCopyable, Sendable {
     private let pieceCounts: UInt64
     /// Bytes that the device may read.
     public let readableLength: UInt64
+    private let writable: OptionalRoom
+
     /// Bytes that the device may write.
-    public let writableLength: UInt64
+    @inline(__always)
+    public var writableLength: UInt64 { writable.value }
 
     @inline(__always)
     init(
@@ -29,7 +32,7 @@ public struct Buffer: BitwiseCopyable, Sendable {
             UInt64(truncatingIfNeeded: pieces.firstWritable &- pieces.first)
             | UInt64(truncatingIfNeeded: pieces.end &- pieces.firstWritable) &<< 32
         self.readableLength = readableLength
-        self.writableLength = writableLength
+        writable = OptionalRoom(writableLength)
     }
 
     /// The head's index (split) or the buffer id (packed).
