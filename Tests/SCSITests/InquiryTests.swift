@@ -52,7 +52,7 @@ struct InquiryTests {
         let answer = Initiator().send([0x12, 1, 0xB0, 0, 255, 0], in: 255)
         #expect(
             answer.data == [
-                0, 0xB0, 0, 0x3C, 0x01, 0xFF, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                0, 0xB0, 0, 0x3C, 0x00, 0xFF, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
                 0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0,
             ] + [UInt8](repeating: 0, count: 20))
     }

@@ -8,17 +8,19 @@ import LinuxIO
 /// Each step is a request to the store and what to do when it was done; a request that fails ends
 /// the command. The disk keeps the operation until it has ended.
 final class BlockOperation: BlockRequestOwner {
-    private let disk: Disk
+    let disk: Disk
     private let execution: Execution
     private var continuation: ((BlockOutcome) -> Void)?
+    /// The memory that the request under way uses.
+    private var bufferInUse: AlignedBuffer?
 
     init(_ disk: Disk, _ execution: Execution) {
         self.disk = disk
         self.execution = execution
     }
 
-    private var index: Int { execution.index }
-    private var commands: CommandTable { execution.commands }
+    var index: Int { execution.index }
+    var commands: CommandTable { execution.commands }
 
     // MARK: Steps
 
@@ -31,6 +33,7 @@ final class BlockOperation: BlockRequestOwner {
         let request = BlockRequest(
             .read, offset: disk.offset(of: first), byteCount: byteCount,
             pieces: buffer.pieces(byteCount: byteCount))
+        bufferInUse = buffer
         submit(request, isRead: true, first: first) { body(buffer) }
     }
 
@@ -42,6 +45,7 @@ final class BlockOperation: BlockRequestOwner {
         let request = BlockRequest(
             .write(isDurable: isDurable), offset: disk.offset(of: first), byteCount: byteCount,
             pieces: buffer.pieces(byteCount: byteCount))
+        bufferInUse = buffer
         submit(request, isRead: false, first: first, then: body)
     }
 
@@ -91,6 +95,7 @@ final class BlockOperation: BlockRequestOwner {
     func blockRequestEnded(token: UInt64, outcome: BlockOutcome) {
         let body = continuation
         continuation = nil
+        bufferInUse = nil
         if isAborted { return finish { execution.succeed() } }
         body?(outcome)
     }
@@ -117,6 +122,12 @@ final class BlockOperation: BlockRequestOwner {
     /// GOOD.
     func succeed() {
         finish { execution.succeed() }
+    }
+
+    /// GOOD, with all that the initiator was to send.
+    func succeedWithData() {
+        commands[index].movedByteCount = commands[index].demandedByteCount
+        succeed()
     }
 
     /// CHECK CONDITION.

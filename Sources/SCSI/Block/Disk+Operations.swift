@@ -3,54 +3,9 @@
 extension Disk {
     /// Everything that a disk can do: commands are executed by this table, and REPORT SUPPORTED
     /// OPERATION CODES is made from it.
-    static let operations: [Operation] = primaryOperations + transferOperations + blockOperations
-
-    /// Commands of every kind of logical unit (SPC-4).
-    private static let primaryOperations: [Operation] = [
-        Operation(
-            "TEST UNIT READY", OperationCode.testUnitReady, usage: [0, 0, 0, 0, 0],
-            reservation: .allowedUnderPersistent
-        ) { $0.testUnitReady($1) },
-        Operation(
-            "REQUEST SENSE", OperationCode.requestSense, usage: [0x01, 0, 0, 0xFF, 0],
-            reservation: .alwaysAllowed, yieldsToUnitAttention: false
-        ) { $0.requestSense($1) },
-        Operation(
-            "INQUIRY", OperationCode.inquiry, usage: [0x01, 0xFF, 0xFF, 0xFF, 0],
-            reservation: .alwaysAllowed, yieldsToUnitAttention: false
-        ) { $0.inquire($1) },
-        Operation(
-            "MODE SELECT(6)", OperationCode.modeSelect6, usage: [0x10, 0, 0, 0xFF, 0],
-            reservation: .writes
-        ) { $0.modeSelect6($1) },
-        Operation(
-            "MODE SENSE(6)", OperationCode.modeSense6, usage: [0x08, 0xFF, 0xFF, 0xFF, 0],
-            reservation: .reads
-        ) { $0.modeSense6($1) },
-        Operation(
-            "MODE SELECT(10)", OperationCode.modeSelect10,
-            usage: [0x10, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0], reservation: .writes
-        ) { $0.modeSelect10($1) },
-        Operation(
-            "MODE SENSE(10)", OperationCode.modeSense10,
-            usage: [0x18, 0xFF, 0xFF, 0, 0, 0, 0xFF, 0xFF, 0], reservation: .reads
-        ) { $0.modeSense10($1) },
-        Operation(
-            "REPORT LUNS", OperationCode.reportLUNs,
-            usage: [0, 0xFF, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
-            reservation: .alwaysAllowed, yieldsToUnitAttention: false
-        ) { ReportLUNs.execute($1.index, in: $1.commands, over: $1.path) },
-        Operation(
-            "REPORT SUPPORTED OPERATION CODES", OperationCode.maintenanceIn, 0x0C,
-            usage: [0, 0x87, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
-            reservation: .allowedUnderPersistent
-        ) { $0.reportSupportedOperations($1) },
-        Operation(
-            "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", OperationCode.maintenanceIn, 0x0D,
-            usage: [0, 0x80, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
-            reservation: .allowedUnderPersistent
-        ) { $0.reportSupportedTaskManagement($1) },
-    ]
+    static let operations: [Operation] =
+        primaryOperations + reservationOperations + transferOperations + verifyOperations
+        + blockOperations
 
     /// READ and WRITE (SBC-3).
     private static let transferOperations: [Operation] = [
@@ -88,6 +43,47 @@ extension Disk {
         ) { $0.write($1) },
     ]
 
+    /// Commands that compare (SBC-3).
+    private static let verifyOperations: [Operation] = [
+        Operation(
+            "VERIFY(10)", OperationCode.verify10, usage: verify(transfer10), access: .reads,
+            reservation: .reads
+        ) { $0.verify($1) },
+        Operation(
+            "VERIFY(12)", OperationCode.verify12, usage: verify(transfer12), access: .reads,
+            reservation: .reads
+        ) { $0.verify($1) },
+        Operation(
+            "VERIFY(16)", OperationCode.verify16, usage: verify(transfer16), access: .reads,
+            reservation: .reads
+        ) { $0.verify($1) },
+        Operation(
+            "WRITE AND VERIFY(10)", OperationCode.writeAndVerify10, usage: verify(transfer10),
+            access: .writes, reservation: .writes
+        ) { $0.writeAndVerify($1) },
+        Operation(
+            "WRITE AND VERIFY(12)", OperationCode.writeAndVerify12, usage: verify(transfer12),
+            access: .writes, reservation: .writes
+        ) { $0.writeAndVerify($1) },
+        Operation(
+            "WRITE AND VERIFY(16)", OperationCode.writeAndVerify16, usage: verify(transfer16),
+            access: .writes, reservation: .writes
+        ) { $0.writeAndVerify($1) },
+        Operation(
+            "COMPARE AND WRITE", OperationCode.compareAndWrite,
+            usage: [
+                0x1A, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0xFF, 0x3F, 0,
+            ], access: .writes, reservation: .writes
+        ) { $0.compareAndWrite($1) },
+        Operation(
+            "ORWRITE(16)", OperationCode.orWrite16, usage: transfer16, access: .writes,
+            reservation: .writes
+        ) { $0.orWrite($1) },
+    ]
+
+    /// The usage of a CDB of the READ kind, with DPO and BYTCHK in byte 1 instead.
+    private static func verify(_ usage: [UInt8]) -> [UInt8] { [0x16] + usage.dropFirst() }
+
     /// DPO, FUA and FUA_NV; address; group number; length.
     static let transfer10: [UInt8] = [0x1A, 0xFF, 0xFF, 0xFF, 0xFF, 0x3F, 0xFF, 0xFF, 0]
     static let transfer12: [UInt8] = [
@@ -112,6 +108,19 @@ extension Disk {
             "START STOP UNIT", OperationCode.startStopUnit, usage: [0x01, 0, 0x0F, 0xF7, 0],
             reservation: .writes
         ) { $0.startStopUnit($1) },
+        Operation(
+            "PREVENT ALLOW MEDIUM REMOVAL", OperationCode.preventAllow,
+            usage: [0, 0, 0, 0x03, 0], reservation: .writes
+        ) { $1.succeed() },
+        Operation(
+            "READ DEFECT DATA(10)", OperationCode.readDefectData10,
+            usage: [0, 0x1F, 0, 0, 0, 0, 0xFF, 0xFF, 0], reservation: .reads
+        ) { $0.readDefectData10($1) },
+        Operation(
+            "READ DEFECT DATA(12)", OperationCode.readDefectData12,
+            usage: [0x1F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
+            reservation: .reads
+        ) { $0.readDefectData12($1) },
         Operation(
             "SYNCHRONIZE CACHE(10)", OperationCode.synchronizeCache10,
             usage: [0x06, 0xFF, 0xFF, 0xFF, 0xFF, 0x3F, 0xFF, 0xFF, 0], reservation: .writes

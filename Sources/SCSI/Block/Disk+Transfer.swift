@@ -209,8 +209,7 @@ extension Disk {
     /// medium.
     func checkedExtent(of execution: Execution) -> BlockExtent? {
         let extent = Self.extent(of: execution.cdb)
-        let blockCount = geometry.blockCount
-        guard extent.count <= blockCount, extent.first <= blockCount - extent.count else {
+        guard isWithinMedium(extent) else {
             execution.fail(Sense(.illegalRequest, .blockAddressOutOfRange))
             return nil
         }

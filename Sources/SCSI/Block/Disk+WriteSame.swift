@@ -12,12 +12,15 @@ extension Disk {
         let hasNoDataOut = cdb.operationCode == OperationCode.writeSame16 && cdb[1] & 0x01 != 0
         if anchors { return execution.fail(.invalidFieldInCDB(byte: 1, bit: 4)) }
         if unmaps && !isThin { return execution.fail(.invalidFieldInCDB(byte: 1, bit: 3)) }
-        guard let extent = checkedExtent(of: execution) else { return }
+        guard var extent = checkedExtent(of: execution) else { return }
+        // No blocks means as many as there are.
+        if extent.count == 0 { extent.count = geometry.blockCount - extent.first }
         let lengthByte = cdb.operationCode == OperationCode.writeSame16 ? 10 : 7
-        guard extent.count > 0, byteCount(of: extent) <= DiskLimits.writeSameByteCount else {
+        guard byteCount(of: extent) <= DiskLimits.writeSameByteCount else {
             return execution.fail(.invalidFieldInCDB(byte: lengthByte))
         }
         guard let block = hasNoDataOut ? [] : blockOfData(execution) else { return }
+        if extent.count == 0 { return execution.succeed() }
         guard taskSet.claim(extent, for: execution.index, in: execution.commands) else { return }
         let fill = Fill(extent: extent, block: block, unmaps: unmaps)
         begin(execution).run(fill, on: self)

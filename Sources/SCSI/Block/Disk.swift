@@ -17,6 +17,9 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     var operations: [Int: BlockOperation] = [:]
     /// The nexuses that can reach the disk.
     var paths: [ITLNexus] = []
+    /// The nexus that RESERVE has reserved the disk for.
+    weak var reservedFor: ITLNexus?
+    var reservations = PersistentReservations()
     /// What `State.commands` borrows.
     private var table: CommandTable?
 
@@ -114,6 +117,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     public func reset() {
         state.value.modes = DiskModes()
+        endReservation()
     }
 
     // MARK: Nexuses
@@ -125,11 +129,16 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     }
 
     public func detached(_ path: ITLNexus) {
+        nexusLost(path)
         paths.removeAll { $0 === path }
     }
 
     public func nexusLost(_ path: ITLNexus) {
+        if reservedFor === path { endReservation() }
     }
+
+    /// Whether registrations can be kept beyond the end of the service.
+    var canPersistReservations: Bool { false }
 
     /// The store's geometry may have changed: initiators are told of a new capacity.
     ///

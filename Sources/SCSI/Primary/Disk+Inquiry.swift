@@ -67,7 +67,7 @@ extension Disk {
         let geometry = geometry
         let blockSize = geometry.blockSize
         var bytes: [UInt8] = [
-            0x01,  // WRITE SAME of no blocks is refused
+            0x00,  // WRITE SAME of no blocks goes to the end
             UInt8(DiskLimits.compareAndWriteBlockCount),
         ]
         bytes.appendBigEndian(UInt16(clamping: geometry.physicalBlockSize / blockSize))

@@ -1,8 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import LinuxIO
+
+/// Who else may use the disk (SPC-2, RESERVE and RELEASE; SPC-4, Persistent reservations).
 extension Disk {
     /// Whether another nexus's reservation forbids a command.
     func conflictsWithReservation(_ operation: Operation, _ execution: Execution) -> Bool {
-        false
+        if !state.value.isRestricted { return false }
+        if let holder = reservedFor, holder !== execution.path {
+            switch operation.reservation {
+            case .alwaysAllowed: return false
+            case .allowedUnderPersistent, .reads, .writes: return true
+            }
+        }
+        return reservations.forbid(operation.reservation, to: execution.path.reservationNexus)
+    }
+
+    /// To be called whenever a reservation comes or goes.
+    func reservationsChanged() {
+        state.value.isRestricted = reservedFor != nil || reservations.reservation != nil
+    }
+
+    /// RESERVE (6) and (10): the unit for this nexus alone, until it is lost or the unit is reset.
+    func reserve(_ execution: Execution) {
+        // Persistent reservations in use exclude these (SPC-4, CRH 0).
+        guard reservations.registrations.isEmpty else {
+            return execution.commands.end(execution.index, status: .reservationConflict)
+        }
+        reservedFor = execution.path
+        reservationsChanged()
+        execution.succeed()
+    }
+
+    /// RELEASE (6) and (10): of a reservation that another nexus holds, nothing happens.
+    func release(_ execution: Execution) {
+        guard reservations.registrations.isEmpty else {
+            return execution.commands.end(execution.index, status: .reservationConflict)
+        }
+        if reservedFor === execution.path { endReservation() }
+        execution.succeed()
+    }
+
+    /// The reservation of RESERVE ends.
+    func endReservation() {
+        reservedFor = nil
+        reservationsChanged()
+    }
+}
+
+extension ITLNexus {
+    /// What persistent reservations know of the nexus.
+    var reservationNexus: PersistentReservations.Nexus {
+        PersistentReservations.Nexus(
+            initiator: target.initiator, relativePort: target.relativePort)
     }
 }
