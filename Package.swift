@@ -110,7 +110,7 @@ let package = Package(
             tests(
                 "FileBackstoreTests", ["FileBackstore", "BlockStorage", "LinuxIO", "Kernel"],
                 packages: [system]),
-            tests("ArchitectureTests", []),
+            tests("ArchitectureTests", ["LinuxIO"]),
             tests("ServiceTests", ["Service"]),
             tests("VirtioTests", ["Virtio", "LinuxIO", "Driver"]),
             tests("ContractTests", ["Virtio", "LinuxIO", "Driver"]),
