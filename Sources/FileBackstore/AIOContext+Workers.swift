@@ -9,6 +9,7 @@ import LinuxIO
 extension AIOContext {
     /// Has a worker move the bytes of one step.
     func startTransferJob(_ index: Int) {
+        // SAFETY: the pieces of a step stay valid until it has ended.
         guard let store = requests[index].store, let pieces = unsafe requests[index].step.pieces
         else { return }
         let job = unsafe TransferJob(

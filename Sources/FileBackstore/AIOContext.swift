@@ -101,12 +101,13 @@ public import SystemPackage
             completed.descriptor.rawValue, interest: [.readable, .edgeTriggered],
             handler: loopSide)
         unsafe batch = .allocate(capacity: requestCount)
+        // SAFETY: cleared by deinit, so that the reference never outlives the context.
         unsafe loopSide.context = self
         if kernelRequestCount < requestCount { logShortage(requestCount) }
     }
 
     deinit {
-        // Nothing is under way: a store with requests keeps itself and the context.
+        // SAFETY: nothing is under way: a store with requests keeps itself and the context.
         unsafe loopSide.context = nil
         loop.remove(registration)
         port.close(loop: loop)

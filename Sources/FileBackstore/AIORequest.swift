@@ -11,6 +11,9 @@ import LinuxIO
 /// A transfer is done in steps, nearly always one. There are more when the kernel moved less than
 /// it was asked to, when the pieces are more than it takes at once, or when the bytes go through a
 /// bounce buffer that is smaller than the request.
+///
+/// SAFETY: the pieces and the memory behind them stay valid until the owner is called, by the
+/// contract of `BlockStore.submit`; what the request itself makes, it frees at its end.
 @safe struct AIORequest {
     /// Who carries the next step out.
     enum Lane { case kernel, workers }
@@ -165,13 +168,14 @@ extension AIORequest {
     ///   - descriptor: the file.
     ///   - eventDescriptor: the eventfd that the kernel signals.
     mutating func fillControl(index: Int, descriptor: Int32, eventDescriptor: Int32) {
+        // SAFETY: every field is a number, or names memory that outlives the step; `u.c` covers the union
+        // covers the union, in which a vector's fields lie where buf and nbytes do.
         unsafe control.data = UnsafeMutableRawPointer(bitPattern: index)
         unsafe control.key = 0
         unsafe control.aio_reqprio = 0
         unsafe control.aio_fildes = descriptor
         unsafe control.aio_rw_flags = isTransfer ? transferFlags : 0
         unsafe control.aio_lio_opcode = opcode
-        // SAFETY: `u.c` covers the union; a vector's fields lie where buf and nbytes do.
         if isTransfer {
             unsafe control.u.c.buf =
                 step.count == 1

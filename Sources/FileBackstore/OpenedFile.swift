@@ -24,6 +24,7 @@ struct OpenedFile: ~Copyable {
         if !readOnly, try Self.status(path: path).isBlockDevice { flags |= O_EXCL }
         let opened = try Self.open(path, flags: flags, readOnly: readOnly)
         let number = opened.rawValue
+        // SAFETY: fstat fills the one value that it is given.
         let status = try unsafe Self.status(path: path) { unsafe fstat(number, $0) }
         try Self.checkKind(of: status, path: path)
         try Self.lock(number, path: path, readOnly: readOnly)

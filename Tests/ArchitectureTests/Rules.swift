@@ -62,15 +62,15 @@ extension Rule {
         }
     }
 
-    /// Lines in which a reason is looked for above unsafe code.
-    private static let reasonDistance = 24
+    /// Lines in which a reason is looked for above unsafe code, and within a closure that it opens.
+    private static let reasonDistance = (above: 24, below: 8)
 
     static let safetyComments = Rule("unsafe code says why it is safe (SAFETY:)") { file in
         guard file.path.hasPrefix("Sources/"), file.isSwift else { return [] }
         return file.linesOfCode {
             $0.contains("@unchecked Sendable") || $0.contains("nonisolated(unsafe)")
         }
-        .filter { !file.hasReason(above: $0, within: reasonDistance) }
+        .filter { !file.hasReason(near: $0, within: reasonDistance) }
             + unreasonedUnsafe(in: file)
     }
 
@@ -80,7 +80,7 @@ extension Rule {
             line.hasWord("unsafe") && !line.contains("deallocate()")
                 && !line.contains(".allocate(") && !line.contains("deinitialize(")
         }
-        .filter { !file.hasReason(above: $0, within: reasonDistance) }
+        .filter { !file.hasReason(near: $0, within: reasonDistance) }
     }
 
     /// The words are put together here, so that this file keeps the rule.
@@ -132,12 +132,16 @@ extension SourceFile {
         code.indices.filter { hasProperty(code[$0]) }.map { $0 + 1 }
     }
 
-    /// Whether a reason stands on the line, close above it, or in the comment of the type around it.
-    func hasReason(above line: Int, within distance: Int) -> Bool {
-        let end = line - 1
-        let near = lines[max(0, end - distance)...end]
+    /// Whether a reason stands close to the line, or in the comment of the type around it.
+    ///
+    /// Below the line it counts only where the line opens a closure, which the reason stands in.
+    func hasReason(near line: Int, within distance: (above: Int, below: Int)) -> Bool {
+        let index = line - 1
+        let opensMore = code[index].hasSuffix("{") || code[index].hasSuffix("(")
+        let last = min(lines.count - 1, index + (opensMore ? distance.below : 0))
+        let near = lines[max(0, index - distance.above)...last]
         if near.contains(where: { $0.contains("SAFETY:") }) { return true }
-        return typeComment(around: end).contains { $0.contains("SAFETY:") }
+        return typeComment(around: index).contains { $0.contains("SAFETY:") }
     }
 
     /// The comment of the type or extension, declared at the margin, that a line stands in.

@@ -2,7 +2,7 @@
 
 /// A reference that keeps nothing alive, for the data path: to use it costs no retain.
 ///
-/// Whoever keeps one sees to it that the object outlives it, by holding the object elsewhere.
+/// SAFETY: whoever keeps one sees to it that the object outlives it, by holding the object elsewhere.
 @safe public struct BorrowedReference<Object: AnyObject>: BitwiseCopyable {
     private let reference: Unmanaged<Object>
 

@@ -7,6 +7,8 @@ public import SystemPackage
 ///
 /// Nothing is allocated while the queue has never held a byte, and nothing is kept once it has
 /// been emptied.
+///
+/// SAFETY: the storage has `capacity` bytes, of which `count` from `start` on are the queue's.
 @safe public struct ByteQueue: ~Copyable {
     private var storage: UnsafeMutableRawPointer?
     private var capacity = 0

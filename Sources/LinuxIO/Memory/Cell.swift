@@ -3,7 +3,7 @@
 /// One value at a stable address, which a class on the data path changes without an exclusivity
 /// check.
 ///
-/// One thread uses a cell.
+/// SAFETY: the value is initialised at birth and lives as long as the cell, which one thread uses.
 @safe public struct Cell<Value: ~Copyable>: ~Copyable {
     private let pointer: UnsafeMutablePointer<Value>
 

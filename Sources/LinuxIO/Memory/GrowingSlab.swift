@@ -4,6 +4,9 @@
 ///
 /// Grows by chunks and never shrinks: once as many elements exist as are in use at the busiest
 /// time, nothing is allocated any more. One thread uses a slab.
+///
+/// SAFETY: the table has room for every chunk up to the limit; a chunk that exists is full of
+/// initialised elements, and stays where it is.
 @safe public final class GrowingSlab<Element: ~Copyable> {
     /// Elements a chunk: a power of two.
     public static var chunkCount: Int { 64 }

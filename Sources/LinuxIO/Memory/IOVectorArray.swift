@@ -7,6 +7,9 @@ import Glibc
 /// The pieces lie in guest memory (or in a buffer of ours); the list does not own them. Whoever
 /// fills it sees to it that they stay mapped for as long as the list is used. The list grows when
 /// it must and never shrinks, so that filling it again allocates nothing.
+///
+/// SAFETY: the storage has room for `capacity` pieces, and the first `count` are initialised. Only
+/// slices know it besides, and they end when the list changes.
 @safe public struct IOVectorArray: ~Copyable {
     private var storage: UnsafeMutablePointer<iovec>
     /// Pieces that fit before the list grows.

@@ -6,6 +6,9 @@ public import Glibc
 ///
 /// The bytes belong to the guest, which may change them at any moment: the only ways to them are
 /// copies. A slice is valid until the list that it came from is changed.
+///
+/// SAFETY: `count` pieces lie at `base`, and what they name is mapped: whoever made the list sees to
+/// both. Offsets are compared with the lengths of the pieces before an address is formed.
 @safe public struct IOVectorSlice {
     /// The first piece, for system calls.
     public let base: UnsafeMutablePointer<iovec>

@@ -4,6 +4,8 @@
 ///
 /// For what lives on the data path: an element is reached without a retain, without an exclusivity
 /// check and without a copy. One thread uses a slab.
+///
+/// SAFETY: `count` elements are initialised at birth and live as long as the slab.
 @safe public struct Slab<Element: ~Copyable>: ~Copyable {
     private let elements: UnsafeMutablePointer<Element>
     /// How many elements.

@@ -3,6 +3,8 @@
 /// An object that is told of something on the data path, or nobody.
 ///
 /// Asking whether it is set is one load; calling it retains and releases nothing.
+///
+/// SAFETY: the hook holds the one reference to its box that `passRetained` counted.
 @safe struct Hook<Target>: ~Copyable {
     private final class Box {
         let target: Target

@@ -4,6 +4,8 @@
 ///
 /// What the data path works on stands behind a pointer, not in a class's `var`: that would cost a
 /// retain and an exclusivity check an access.
+///
+/// SAFETY: the value is initialised at birth and lives as long as its owner; one thread uses it.
 @safe struct Pinned<Value: ~Copyable>: ~Copyable {
     /// The value, for whoever is sure to go before this owner.
     let reference: PinnedReference<Value>

@@ -5,6 +5,8 @@ import LinuxIO
 /// The regions of guest memory, sorted by guest address, and the way from there to ours.
 ///
 /// Two arrays run in parallel: `lookups` has what the data path needs, `mappings` owns the memory.
+///
+/// SAFETY: both arrays have room for `capacity` elements, and no index reaches that.
 @safe struct RegionTable: ~Copyable {
     /// VHOST_USER_MAX_RAM_SLOTS, of QEMU.
     static let capacity = 512

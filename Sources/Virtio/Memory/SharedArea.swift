@@ -11,6 +11,8 @@ import Synchronization
 ///
 /// Ordering: on x86-64 a plain load acquires and a plain store releases, so the orderings below
 /// only hold the compiler back there; on arm64 they become LDAR(H) and STLR(H).
+///
+/// SAFETY: whoever makes an area has found its bytes in guest memory, which stays mapped meanwhile.
 @safe struct SharedArea {
     private let base: UnsafeMutableRawPointer
     private let byteCount: Int
