@@ -134,11 +134,17 @@ struct DrainTests {
             ring.base = ring.driver.configuration.base
         }
         try guest.start()
-        try guest.offer([1])
+        for value in 1...3 as ClosedRange<UInt8> {
+            try guest.offer([value])
+            guest.backEnd.device.completeNewest(1)
+        }
+        #expect(try guest.echoes() == [[1], [2], [3]])
         guest.backEnd.device.complete()
-        // Both were completed; the driver knows one of them.
-        #expect(guest.backEnd.device.completedCount == 2)
-        #expect(try guest.echoes() == [[1]])
+        #expect(guest.backEnd.device.completedCount == 4)
+        #expect(try guest.echoes() == [])
+        try guest.offer([4])
+        guest.backEnd.device.complete()
+        #expect(try guest.echoes() == [[4]])
     }
 
     @Test("does not outlive its front-end")

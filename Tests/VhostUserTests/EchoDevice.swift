@@ -109,6 +109,17 @@ final class EchoDevice: VirtioDevice {
     func complete(where isChosen: (Int) -> Bool = { _ in true }) {
         let done = held.filter { isChosen($0.index) }
         held.removeAll { isChosen($0.index) }
+        complete(done)
+    }
+
+    /// Gives back the buffers that were taken last.
+    func completeNewest(_ count: Int) {
+        let done = held.suffix(count)
+        held.removeLast(count)
+        complete(Array(done))
+    }
+
+    private func complete(_ done: [Held]) {
         for item in done {
             let target = pieces.slice(item.buffer.writablePieces)
             let count = min(item.bytes.count, target.byteCount)

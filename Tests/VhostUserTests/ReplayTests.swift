@@ -84,6 +84,52 @@ struct ReplayTests {
         #expect(guest.backEnd.device.takeEvents().filter { $0 == "reset" }.count <= 1)
     }
 
+    @Test("stop and go on a thousand times with buffers in flight", arguments: RingFormat.allCases)
+    func stopUnderLoad(_ format: RingFormat) throws {
+        let guest = try Guest(
+            try BackEnd(), try QEMU(.ten, .scsi), format: format, options: RingOptions(size: 64))
+        let driver = guest.rings[0].driver
+        guest.backEnd.device.holds = true
+        var returned: [Int] = []
+        for round in 0..<1000 {
+            try guest.start()
+            for number in 0..<3 {
+                let bytes = Guest.pattern(3 * round + number)
+                driver.offer(
+                    readable: [bytes], writable: [bytes.count], tag: 3 * round + number)
+            }
+            // In every second round they are still in the ring when it stops.
+            if round % 2 == 0 { try guest.backEnd.turn() }
+            guest.backEnd.device.holds = false
+            guest.backEnd.device.complete()
+            try guest.stop()
+            guest.backEnd.device.holds = true
+            for buffer in try driver.reapAll() {
+                returned.append(buffer.tag)
+                #expect(driver.writtenBytes(of: buffer) == Guest.pattern(buffer.tag))
+                driver.memory.free(buffer.chain)
+            }
+        }
+        try guest.start()
+        guest.backEnd.device.complete()
+        returned += try driver.reapAll().map(\.tag)
+        #expect(returned == Array(0..<3000))
+    }
+
+    @Test("serve rings of every legal size", arguments: [2, 4, 256, 1024, 32768], [0, 65533])
+    func sizes(_ size: Int, _ start: UInt32) throws {
+        for format in RingFormat.allCases {
+            let memory = try TestMemory(byteCount: 16 << 20)
+            let options = RingOptions(size: size, start: start % UInt32(max(size, 65536)))
+            let guest = try Guest(
+                try BackEnd(), format: format, ringCount: 1, options: options, memory: memory)
+            try guest.start()
+            for value in 0..<10 as Range<UInt8> { #expect(try guest.echo([value]) == [[value]]) }
+            try guest.stop()
+            #expect(guest.rings[0].base == guest.rings[0].driver.configuration.base)
+        }
+    }
+
     @Test("start a second guest on fresh rings", arguments: KnownVMM.withFormats)
     func restart(_ vmm: KnownVMM, _ format: RingFormat) throws {
         let guest = try Guest(try BackEnd(), try vmm.make(), format: format)

@@ -70,6 +70,9 @@ final class Session {
     var announcedFeatures: VirtioFeatures?
     var rings: [Ring] = []
 
+    /// When refusals were logged, by request; all that are unknown together.
+    private var refusalGates: [RequestCode?: LogGate] = [:]
+
     /// What is being waited for; nothing starts meanwhile.
     var drain: Drain?
     var isEnding = false
@@ -172,14 +175,22 @@ extension Session: ConnectionHandler {
 
     /// Answers a request that could not be served.
     func refuse(_ exchange: Exchange, _ error: VhostUserError) {
-        logger.notice(
-            "request refused", metadata: ["request": "\(exchange.name)", "error": "\(error)"])
+        report(exchange, error)
         let isTold = acknowledge(exchange, success: false)
         switch error.consequence {
         case .none: break
         case .endUnlessAcknowledged: if !isTold { end() }
         case .end: end()
         }
+    }
+
+    /// Logs a refusal, unless one of the same request was logged just now: a driver can make its
+    /// front-end repeat some of them at will.
+    private func report(_ exchange: Exchange, _ error: VhostUserError) {
+        let key = RequestCode(rawValue: exchange.request)
+        guard refusalGates[key, default: LogGate()].opens(at: loop.now) else { return }
+        logger.notice(
+            "request refused", metadata: ["request": "\(exchange.name)", "error": "\(error)"])
     }
 
     /// Sends an acknowledgement if the front-end waits for one.
