@@ -20,7 +20,7 @@ final class GuestFarm: Sendable {
     func guest(_ setup: GuestSetup) throws -> ServedGuest {
         if let running = guests.withLock({ $0[setup] }), running.guest.isRunning { return running }
         let daemon = try Daemon(disabledFeatures: setup.disabledFeatures)
-        return try boot(setup, on: daemon, idleFootprint: daemon.footprint())
+        return try boot(setup, on: daemon, idleFootprint: daemon.settledFootprint())
     }
 
     /// Boots another guest on the daemon of one that is gone.

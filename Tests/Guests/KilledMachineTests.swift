@@ -16,7 +16,7 @@ struct KilledMachineTests {
             let daemon = try Daemon(diskMebibytes: 64)
             let server = try StreamServer(at: .unix(path: daemon.hostPath + "_6000"))
             defer { server.stop() }
-            let idle = try daemon.footprint()
+            let idle = try daemon.settledFootprint()
             for kill in 1...Self.killCount {
                 try Self.bootAndKill(setup, on: daemon, after: .milliseconds(kill * 37 % 150))
                 let left = try daemon.footprint(settledTo: idle, within: .seconds(5))

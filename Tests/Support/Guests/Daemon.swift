@@ -27,7 +27,8 @@ public final class Daemon: Sendable {
         disk = try DiskImage(path: folder + "/disk.img", mebibytes: diskMebibytes)
         let notification = try NotificationSocket(path: folder + "/notify")
         var arguments = [
-            Workspace.daemon, "run", "--scsi-socket", folder + "/scsi.sock", "--lun", disk.path,
+            try Workspace.daemon(), "run", "--scsi-socket", folder + "/scsi.sock", "--lun",
+            disk.path,
             "--vsock-socket", folder + "/vsock.sock", "--guest-cid", "\(Self.guestCID)",
             "--vsock-path", folder + "/host",
         ]
@@ -55,6 +56,18 @@ public final class Daemon: Sendable {
 
     public func footprint() throws -> ProcessFootprint {
         try ProcessFootprint(of: process.processID)
+    }
+
+    /// The footprint once it is the same twice, a little apart: right after READY=1 the socket that
+    /// said so may still be open.
+    public func settledFootprint() throws -> ProcessFootprint {
+        var last = try footprint()
+        while true {
+            usleep(20_000)
+            let next = try footprint()
+            if next.holdsAsMuch(as: last) { return next }
+            last = next
+        }
     }
 
     /// Waits until the footprint is as large as `expected` again and returns the last one seen.

@@ -21,9 +21,15 @@ public enum Workspace {
     }()
 
     /// The daemon under test: the release build, unless VHOSTD_BINARY names another.
-    public static let daemon: String =
-        ProcessInfo.processInfo.environment["VHOSTD_BINARY"]
-        ?? checkout + "/.build/release/vhostd"
+    static func daemon() throws -> String {
+        let path =
+            ProcessInfo.processInfo.environment["VHOSTD_BINARY"]
+            ?? checkout + "/.build/release/vhostd"
+        guard FileManager.default.isExecutableFile(atPath: path) else {
+            throw GuestError("\(path) is missing: run swift build -c release --product vhostd")
+        }
+        return path
+    }
 
     /// A file of the guest image.
     public static func image(_ name: String) throws -> String {
