@@ -21,7 +21,7 @@ public enum Workspace {
     }()
 
     /// The daemon under test: the release build, unless VHOSTD_BINARY names another.
-    static func daemon() throws -> String {
+    public static func daemon() throws -> String {
         let path =
             ProcessInfo.processInfo.environment["VHOSTD_BINARY"]
             ?? checkout + "/.build/release/vhostd"
