@@ -7,7 +7,7 @@ struct Care: ~Copyable {
     /// Whether the ring lies in mapped memory.
     var isAttached = true { didSet { update() } }
     /// Whether somebody waits for the queue to drain.
-    var isDrainAwaited = false
+    var isDrainAwaited = false { didSet { update() } }
     /// Whether writes to the ring itself are recorded in the dirty log.
     var logsRing: Bool
     /// Buffers that were put while the ring was not attached.
@@ -29,7 +29,7 @@ struct Care: ~Copyable {
     }
 
     private mutating func update() {
-        isNeeded = !isAttached || journal.isSet
+        isNeeded = !isAttached || isDrainAwaited || journal.isSet
     }
 }
 
@@ -87,9 +87,15 @@ extension QueueCore where Format: ~Copyable {
     }
 
     /// Publishes with the journal told before and after, and the ring's own pages marked.
+    ///
+    /// - Returns: whether somebody waits for the queue to drain.
     @inline(never)
-    mutating func flushWithCare() {
-        guard care.isAttached else { return }
+    mutating func flushWithCare() -> Bool {
+        if care.isAttached { publishWithCare() }
+        return care.isDrainAwaited
+    }
+
+    private mutating func publishWithCare() {
         let used = care.journalled
         if !used.isEmpty { care.journal.withTarget { $0.willPublish(used.span) } }
         let moved = ring.publish()
@@ -104,8 +110,9 @@ extension QueueCore where Format: ~Copyable {
     }
 
     /// Marks the event field that was just written.
+    @inline(never)
     mutating func noteNotificationField() {
-        if memory.value.dirtyLog.isSet { noteWrites { ring.forEachNotificationField($0) } }
+        noteWrites { ring.forEachNotificationField($0) }
     }
 
     private func noteWrites(_ stretches: ((GuestAddress, UInt64) -> Void) -> Void) {

@@ -165,14 +165,11 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
     /// - Returns: whether somebody waits for the queue to drain.
     @inline(__always)
     mutating func flush() -> Bool {
-        if isCareNeeded {
-            flushWithCare()
-        } else {
-            let moved = ring.publish()
-            unsignalled &+= moved
-            if moved != 0 { everPublished = true }
-        }
-        return care.isDrainAwaited
+        if isCareNeeded { return flushWithCare() }
+        let moved = ring.publish()
+        unsignalled &+= moved
+        if moved != 0 { everPublished = true }
+        return false
     }
 
     /// Whether the driver is to be signalled for what was published since this was last asked.
@@ -274,18 +271,20 @@ extension QueueCore where Format: ~Copyable {
         }
     }
 
+    @inline(__always)
     mutating func suppressNotifications() {
         guard care.isAttached else { return }
         ring.suppressNotifications()
-        noteNotificationField()
+        if memory.value.dirtyLog.isSet { noteNotificationField() }
     }
 
+    @inline(__always)
     mutating func requestNotifications() -> Bool {
         guard care.isAttached, breakage == nil else { return false }
         // What was prefetched is available; so is an error, once.
         if batch.position != batch.count || batch.error != nil { return true }
         let isMore = ring.requestNotifications()
-        noteNotificationField()
+        if memory.value.dirtyLog.isSet { noteNotificationField() }
         return isMore
     }
 }

@@ -85,10 +85,11 @@ public final class Virtqueue {
 
     /// Publishes what was put since the last flush, all at once.
     public func flush() {
-        let isDrainAwaited = switch core {
-        case .split(let queue): queue.value.flush()
-        case .packed(let queue): queue.value.flush()
-        }
+        let isDrainAwaited =
+            switch core {
+            case .split(let queue): queue.value.flush()
+            case .packed(let queue): queue.value.flush()
+            }
         if isDrainAwaited { callDrainWaiters() }
     }
 

@@ -33,10 +33,11 @@ struct PackedPosition: Equatable {
     }
 
     /// Moves back by up to `size` entries.
+    @inline(__always)
     mutating func retreat(by entries: Int, size: Int) {
-        index -= entries
+        index &-= entries
         if index < 0 {
-            index += size
+            index &+= size
             wrap.toggle()
         }
     }
@@ -166,6 +167,7 @@ extension PackedRing {
 // MARK: Notifications (virtio 1.3 §2.8.10)
 
 extension PackedRing {
+    @inline(__always)
     mutating func wantsSignal(moved: Int) -> Bool {
         // The used descriptors must be visible before the driver's wish is read; a store followed
         // by a load, for which x86-64 needs the fence as arm64 does.
@@ -184,10 +186,12 @@ extension PackedRing {
         return start.distance(to: event, size: size) < moved
     }
 
+    @inline(__always)
     mutating func suppressNotifications() {
         deviceEvent.store16(PackedEvent.disable, at: PackedEvent.flagsOffset)
     }
 
+    @inline(__always)
     mutating func requestNotifications() -> Bool {
         if hasEventIndex {
             deviceEvent.store16(nextAvailable.encoded, at: PackedEvent.positionOffset)
@@ -203,6 +207,7 @@ extension PackedRing {
 
     /// Whether a descriptor with these last eight bytes, at the place to fetch from, is available:
     /// AVAIL equals the wrap counter, USED does not, and we do not have it already.
+    @inline(__always)
     private func isAvailable(_ word: UInt64) -> Bool {
         let isOurs = publishedUsed.distance(to: nextAvailable, size: size) >= size
         return !isOurs && word & PackedFlags.bothInWord == PackedFlags.available(nextAvailable.wrap)

@@ -28,7 +28,8 @@ extension SplitRing {
             let address = table.descriptorAddress(Int(head))
             let word = table.descriptorWord(Int(head))
             if word.third & (DescriptorFlags.next | DescriptorFlags.indirect) == 0 {
-                descriptors[count] = Descriptor(address: address, length: word.length, id: head, flags: word.third)
+                descriptors[count] = Descriptor(
+                    address: address, length: word.length, id: head, flags: word.third)
                 count &+= 1
             } else {
                 let added = fetchChain(head, into: &batch, at: count, memory: memory)
@@ -61,7 +62,8 @@ extension SplitRing {
                     address, word, head: head, into: &batch, after: added, at: start,
                     memory: memory)
             }
-            batch.descriptors[start &+ added] = Descriptor(address: address, length: word.length, id: head, flags: word.third)
+            batch.descriptors[start &+ added] = Descriptor(
+                address: address, length: word.length, id: head, flags: word.third)
             added &+= 1
             if flags & DescriptorFlags.next == 0 { return added }
             index = word.fourth

@@ -108,6 +108,7 @@ extension SplitRing {
 // MARK: Notifications (virtio 1.3 §2.7.7, §2.7.10)
 
 extension SplitRing {
+    @inline(__always)
     mutating func wantsSignal(moved: Int) -> Bool {
         // The used index must be visible before used_event or the flags are read: otherwise we
         // could miss that the driver asks, and it could miss that there is something. A store
@@ -124,11 +125,13 @@ extension SplitRing {
         return moved > Int(UInt16.max) || Int(publishedUsed &- event &- 1) < moved
     }
 
+    @inline(__always)
     mutating func suppressNotifications() {
         // With the event index, the driver notifies once at most: an old index suffices.
         if !hasEventIndex { used.store16(Self.noNotify, at: Self.flagsOffset) }
     }
 
+    @inline(__always)
     mutating func requestNotifications() -> Bool {
         if hasEventIndex {
             used.store16(nextAvailable, at: usedEventOffset)
@@ -162,7 +165,9 @@ extension SplitRing {
     static func usedOffset(_ slot: UInt16) -> Int { 4 &+ 8 &* Int(slot) }
 
     /// The available ring's used_event.
-    private var availableEventOffset: Int { 4 + 2 * size }
+    @inline(__always)
+    private var availableEventOffset: Int { 4 &+ 2 &* size }
     /// The used ring's avail_event.
-    private var usedEventOffset: Int { 4 + 8 * size }
+    @inline(__always)
+    private var usedEventOffset: Int { 4 &+ 8 &* size }
 }

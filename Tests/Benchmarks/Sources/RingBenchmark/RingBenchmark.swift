@@ -6,9 +6,11 @@ import Glibc
 import LinuxIO
 import Virtio
 
-/// Runs every case over both sides. Without an argument it prints, a line a case: name, ns per buffer
-/// of ours, of the reference, the median of their ratio, bytes of heap that ours has grown by. With
-/// `--count` it runs fewer buffers and reports to callgrind.
+/// Runs every case over both sides.
+///
+/// Without an argument it prints, a line a case: name, nanoseconds per buffer of ours, of the
+/// reference, the median of their ratio, bytes of heap that ours has grown by. With `--count` it
+/// runs fewer buffers and reports to callgrind.
 @main
 enum RingBenchmark {
     static func main() throws {
@@ -70,9 +72,9 @@ enum RingBenchmark {
             let rounds = 16384 / Int(one.batch)
             _ = run(ours, one, rounds: rounds)
             _ = run(theirs, one, rounds: rounds)
-            let heap = guest_heap_in_use()
             var best = (ours: Double.infinity, theirs: Double.infinity)
             var ratios = [Double](repeating: 0, count: 41)
+            let heap = guest_heap_in_use()
             for index in ratios.indices {
                 let scale = Double(rounds * Int(one.batch))
                 let fixed = overhead * Double(rounds)
@@ -81,7 +83,7 @@ enum RingBenchmark {
                 best = (min(best.ours, our), min(best.theirs, their))
                 ratios[index] = our / their
             }
-            let growth = Int(guest_heap_in_use()) - Int(heap) - 0
+            let growth = Int(guest_heap_in_use()) - Int(heap)
             ratios.sort()
             print(one.name, best.ours, best.theirs, ratios[20], growth)
         }
