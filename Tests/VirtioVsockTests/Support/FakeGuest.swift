@@ -33,6 +33,7 @@ final class FakeGuest {
     let directory: String
     let path: String
     let signals = SignalCounter()
+    private var queues: [Virtqueue] = []
     private(set) var auditor = Auditor(guestCID: 3)
     /// Whether receive buffers that come back are posted again.
     var postsBuffers = true
@@ -77,19 +78,37 @@ final class FakeGuest {
         return directory
     }
 
-    /// Starts both queues at the rings' present places.
-    func start() throws {
+    /// Starts both queues: at the rings' present places, or where others stood.
+    func start(at bases: [UInt32]? = nil) throws {
+        queues = []
         for (index, ring) in [receiveRing, transmitRing].enumerated() {
-            let queue = try Virtqueue(ring.configuration, memory: deviceMemory, notifier: signals)
+            var configuration = ring.configuration
+            if let bases { configuration.base = bases[index] }
+            let queue = try Virtqueue(configuration, memory: deviceMemory, notifier: signals)
+            queues.append(queue)
             device.startQueue(queue, at: index)
             device.driverNotified(queueAt: index)
         }
-        receiveRing.onKick = nil
     }
 
     /// Stops both queues, as the front-end does when the machine pauses or resets.
     func stop() {
         for index in 0..<2 { device.stopQueue(at: index) }
+    }
+
+    /// Stops both queues and starts them again where they stood, over the same memory.
+    func restart() throws {
+        let bases = bases
+        stop()
+        try start(at: bases)
+    }
+
+    /// Where the queues stand, as GET_VRING_BASE tells.
+    var bases: [UInt32] { queues.map { $0.base } }
+
+    /// Forgets what passed so far: another guest begins.
+    func forgetAccounts() {
+        auditor = Auditor(guestCID: 3)
     }
 
     // MARK: Time
