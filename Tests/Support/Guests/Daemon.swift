@@ -22,12 +22,15 @@ public final class Daemon: Sendable {
     ///   - diskMebibytes: the size of the disk at target 0, LUN 0.
     /// - Throws: `GuestError` with the daemon's log when it does not become ready.
     public init(disabledFeatures: [String] = [], diskMebibytes: UInt64 = 256) throws {
+        guard FileManager.default.isExecutableFile(atPath: Workspace.daemon) else {
+            throw GuestError("\(Workspace.daemon) is missing: build the product vhostd for release")
+        }
         let folder = try Workspace.makeRunFolder()
         self.folder = folder
         disk = try DiskImage(path: folder + "/disk.img", mebibytes: diskMebibytes)
         let notification = try NotificationSocket(path: folder + "/notify")
         var arguments = [
-            try Workspace.daemon(), "run", "--scsi-socket", folder + "/scsi.sock", "--lun",
+            Workspace.daemon, "run", "--scsi-socket", folder + "/scsi.sock", "--lun",
             disk.path,
             "--vsock-socket", folder + "/vsock.sock", "--guest-cid", "\(Self.guestCID)",
             "--vsock-path", folder + "/host",
