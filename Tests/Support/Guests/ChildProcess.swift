@@ -54,7 +54,7 @@ public final class ChildProcess: Sendable {
     /// Sends a signal, if the process still runs.
     public func send(signal: Int32) {
         progress.update { progress in
-            if progress.status == nil { kill(processID, signal) }
+            if progress.status == nil { Glibc.kill(processID, signal) }
         }
     }
 
@@ -68,9 +68,19 @@ public final class ChildProcess: Sendable {
         progress.update { $0.status == nil }
     }
 
-    /// Kills the process and waits for its end.
+    /// Kills the process, with the helpers it has started.
+    ///
+    /// user-mode-linux has helpers that would outlive it, and hold its output open. Foundation starts
+    /// each process as the leader of a group of its own.
+    func kill() {
+        progress.update { progress in
+            if progress.status == nil || !progress.outputEnded { Glibc.kill(-processID, SIGKILL) }
+        }
+    }
+
+    /// Kills the process with its helpers and waits for its end.
     public func killAndWait() {
-        send(signal: SIGKILL)
+        kill()
         _ = waitForExit(within: .seconds(10))
     }
 

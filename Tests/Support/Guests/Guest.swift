@@ -46,7 +46,7 @@ public final class Guest: Sendable {
     }
 
     deinit {
-        process.send(signal: SIGKILL)
+        process.kill()
     }
 
     public var isRunning: Bool { process.isRunning }
