@@ -26,7 +26,7 @@ final class Program {
             text.replacingOccurrences(of: "@/", with: folder + "/")
         }
         process = try ChildProcess(
-            [try Workspace.daemon()] + arguments.map(inFolder),
+            [Workspace.daemon] + arguments.map(inFolder),
             environment: environment.mapValues(inFolder), errorPath: folder + "/errors",
             onLine: { _ in })
     }
