@@ -73,6 +73,9 @@ public struct BlockRequest {
         case discard
         /// Writes zeroes; the store may free the blocks when `mayFree`.
         case writeZeroes(mayFree: Bool)
+        /// Tells whether the range begins with blocks that take up space, and how many bytes of it
+        /// are alike.
+        case locate
     }
 
     public var operation: Operation
@@ -98,6 +101,8 @@ public struct BlockRequest {
 public enum BlockOutcome: Equatable, Sendable {
     /// All of it was done.
     case done
+    /// The answer to `locate`: at least one byte.
+    case located(isAllocated: Bool, byteCount: Int)
     /// The medium failed (EIO and its like) after this many good bytes.
     case mediumError(goodByteCount: Int)
     /// No space is left on the file system (ENOSPC, EDQUOT).

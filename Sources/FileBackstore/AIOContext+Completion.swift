@@ -17,12 +17,18 @@ extension AIOContext {
         if result < 0 {
             stepFailed(index, -Int32(result))
         } else if !requests[index].isTransfer {
-            end(index, .done)
+            end(index, outcome(ofCommand: index, result))
         } else if result == requests[index].step.byteCount {
             advance(index, by: result)
         } else {
             stepCutShort(index, result)
         }
+    }
+
+    /// How a request ended that moved no bytes.
+    private func outcome(ofCommand index: Int, _ result: Int) -> BlockOutcome {
+        guard requests[index].request.operation == .locate else { return .done }
+        return .located(isAllocated: result & 1 != 0, byteCount: result >> 1)
     }
 
     private func advance(_ index: Int, by byteCount: Int) {

@@ -61,7 +61,7 @@ import LinuxIO
     var isTransfer: Bool {
         switch request.operation {
         case .read, .write: true
-        case .flush, .discard, .writeZeroes: false
+        case .flush, .discard, .writeZeroes, .locate: false
         }
     }
 

@@ -40,6 +40,12 @@ package protocol BlockingCalls: Sendable {
     ///
     /// The corresponding C function is `ioctl` with BLKDISCARD.
     func discard(_ descriptor: Int32, _ range: Range<UInt64>) -> Int
+
+    /// How many bytes from the start of the range are data, or hole, alike: twice that, and one more
+    /// when they are data.
+    ///
+    /// The corresponding C function is `lseek` with SEEK_DATA and SEEK_HOLE.
+    func locate(_ descriptor: Int32, _ range: Range<UInt64>) -> Int
 }
 
 /// The calls as the kernel answers them.
@@ -82,6 +88,23 @@ package struct SystemBlockingCalls: BlockingCalls {
             Int(cl_fallocate(descriptor, mode, Int64(range.lowerBound), Int64(range.count)))
         }
     }
+
+    package func locate(_ descriptor: Int32, _ range: Range<UInt64>) -> Int {
+        let (start, end) = (Int(range.lowerBound), Int(range.upperBound))
+        // Of what does not tell data from holes, a block device say, all is data.
+        let allData = (end - start) << 1 | 1
+        let data = resultOrNegativeErrno { Int(lseek(descriptor, off_t(start), Self.seekData)) }
+        if data == -Int(ENXIO) { return (end - start) << 1 }
+        if data < 0 { return allData }
+        if data > start { return (min(data, end) - start) << 1 }
+        let hole = resultOrNegativeErrno { Int(lseek(descriptor, off_t(start), Self.seekHole)) }
+        return hole > start ? (min(hole, end) - start) << 1 | 1 : allData
+    }
+
+    /// SEEK_DATA.
+    private static let seekData: Int32 = 3
+    /// SEEK_HOLE.
+    private static let seekHole: Int32 = 4
 
     package func discard(_ descriptor: Int32, _ range: Range<UInt64>) -> Int {
         resultOrNegativeErrno {

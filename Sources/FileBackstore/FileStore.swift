@@ -126,7 +126,8 @@ extension FileStore {
             if state.value.hasFailedToFlush { return .mediumError(goodByteCount: 0) }
             return isReadOnly ? .done : nil
         }
-        if isReadOnly && request.operation != .read { return .unsupported }
+        let onlyLooks = request.operation == .read || request.operation == .locate
+        if isReadOnly && !onlyLooks { return .unsupported }
         if request.operation == .discard && geometry.discardGranularity == 0 {
             return .unsupported
         }
@@ -157,7 +158,7 @@ extension FileStore {
         case .write(isDurable: true):
             // It ends in a flush of its own, which may have heard of other writes' loss.
             if case .mediumError = outcome { state.value.hasFailedToFlush = true }
-        case .write, .read, .discard, .writeZeroes:
+        case .write, .read, .discard, .writeZeroes, .locate:
             break
         }
     }

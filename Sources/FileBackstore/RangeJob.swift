@@ -25,11 +25,12 @@ struct RangeJob: Sendable {
     let operation: BlockRequest.Operation
     let range: Range<UInt64>
 
-    /// - Returns: 0, or a negative errno.
+    /// - Returns: 0 (of a search, what `BlockingCalls.locate` returns), or a negative errno.
     func run() -> Int {
         switch operation {
         case .discard: discard()
         case .writeZeroes(let mayFree): writeZeroes(mayFree: mayFree)
+        case .locate: calls.locate(descriptor, range)
         case .read, .write, .flush: -Int(EINVAL)
         }
     }

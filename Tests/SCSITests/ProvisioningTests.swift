@@ -101,14 +101,35 @@ struct ProvisioningTests {
         #expect(initiator.store[6] == [UInt8](repeating: 0, count: 512))
     }
 
-    @Test("of no blocks goes to the end")
-    func toTheEnd() {
-        let initiator = Initiator(blockCount: 16)
+    @Test("of no blocks, and of more than the limit, is refused (5/24/00)")
+    func limits() {
+        let initiator = Initiator(blockCount: 1 << 20)
         let block = [UInt8](repeating: 7, count: 512)
-        #expect(initiator.send(VerifyTests.cdb(0x41, count: 0), out: block).status == .good)
-        #expect(initiator.store.allocatedBlockCount == 11)
-        let behind: [UInt8] = [0x41, 0, 0, 0, 0, 17, 0, 0, 0, 0]
-        #expect(initiator.send(behind, out: block).fixedSense == [5, 0x21, 0])
+        #expect(
+            initiator.send(VerifyTests.cdb(0x41, count: 0), out: block).fixedSense == [5, 0x24, 0])
+        let most: [UInt8] = [0x93, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0, 0]
+        #expect(initiator.send(most).status == .good)
+        let more: [UInt8] = [0x93, 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+        #expect(initiator.send(more).fixedSense == [5, 0x24, 0])
+    }
+
+    @Test("are seen by GET LBA STATUS")
+    func blockStatus() {
+        let initiator = Initiator()
+        for block: UInt64 in 10..<14 { initiator.store[block] = [UInt8](repeating: 1, count: 512) }
+        let cdb: [UInt8] = [0x9E, 0x12, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 1, 0, 0, 0]
+        let answer = initiator.send(cdb, in: 256)
+        #expect(
+            answer.data == [0, 0, 0, 52, 0, 0, 0, 0]
+                + [0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 2, 1, 0, 0, 0]
+                + [0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 0, 4, 0, 0, 0, 0]
+                + [0, 0, 0, 0, 0, 0, 0, 14, 0, 0, 7, 0xF2, 1, 0, 0, 0])
+        var one = cdb
+        one[12] = 0
+        one[13] = 24
+        #expect(initiator.send(one, in: 24).data == [0, 0, 0, 20] + answer.data[4..<24])
+        let beyond: [UInt8] = [0x9E, 0x12, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 24, 0, 0]
+        #expect(initiator.send(beyond, in: 24).fixedSense == [5, 0x21, 0])
     }
 
     @Test("refuses ANCHOR, half a block and two blocks")
@@ -118,7 +139,7 @@ struct ProvisioningTests {
         let anchor = VerifyTests.cdb(0x93, 0x10)
         #expect(initiator.send(anchor, out: block).fixedSense == [5, 0x24, 0])
         let cdb = VerifyTests.cdb(0x93)
-        #expect(initiator.send(cdb, out: Array(block[..<256])).isOverrun)
+        #expect(initiator.send(cdb, out: Array(block[..<256])).fixedSense == [5, 0x24, 0])
         #expect(initiator.send(cdb, out: block + block).fixedSense == [5, 0x24, 0])
         #expect(initiator.store.log.isEmpty)
     }

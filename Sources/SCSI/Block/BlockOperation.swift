@@ -69,6 +69,22 @@ final class BlockOperation: BlockRequestOwner {
                 byteCount: disk.byteCount(of: extent)), then: body)
     }
 
+    /// Asks which blocks take up space, for as far as the answer is the same.
+    func locate(_ extent: BlockExtent, then body: @escaping (Bool, Int) -> Void) {
+        start(
+            BlockRequest(
+                .locate, offset: disk.offset(of: extent.first),
+                byteCount: disk.byteCount(of: extent))
+        ) { [self] outcome in
+            switch outcome {
+            case .located(let isAllocated, let byteCount): body(isAllocated, byteCount)
+            // A store that does not tell has all of them.
+            case .unsupported: body(true, disk.byteCount(of: extent))
+            default: fail(outcome, isRead: true, first: extent.first)
+            }
+        }
+    }
+
     /// Makes everything written durable.
     func flush(then body: @escaping () -> Void) {
         submit(BlockRequest(.flush), isRead: false, first: 0, then: body)
@@ -128,6 +144,11 @@ final class BlockOperation: BlockRequestOwner {
     func succeedWithData() {
         commands[index].movedByteCount = commands[index].demandedByteCount
         succeed()
+    }
+
+    /// GOOD with data-in.
+    func succeed(with bytes: [UInt8], allocationLength: Int) {
+        finish { execution.succeed(with: bytes, allocationLength: allocationLength) }
     }
 
     /// CHECK CONDITION.

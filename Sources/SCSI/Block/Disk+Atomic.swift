@@ -11,6 +11,10 @@ extension Disk {
         guard isWithinMedium(extent) else {
             return execution.fail(Sense(.illegalRequest, .blockAddressOutOfRange))
         }
+        // Data for nothing to compare: the number has run over its one byte.
+        if extent.count == 0 && execution.commands[execution.index].dataOutByteCount > 0 {
+            return execution.fail(.invalidFieldInCDB(byte: 13))
+        }
         let byteCount = byteCount(of: extent)
         guard startExclusively(extent, sends: 2 * byteCount, execution) else { return }
         let isDurable = hasForceUnitAccess(cdb) || isWriteThrough

@@ -105,6 +105,12 @@ extension Disk {
             reservation: .allowedUnderPersistent
         ) { $0.readCapacity16($1) },
         Operation(
+            "GET LBA STATUS", OperationCode.serviceActionIn16, 0x12,
+            usage: [
+                0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0,
+            ], reservation: .reads
+        ) { $0.getBlockStatus($1) },
+        Operation(
             "START STOP UNIT", OperationCode.startStopUnit, usage: [0x01, 0, 0x0F, 0xF7, 0],
             reservation: .writes
         ) { $0.startStopUnit($1) },

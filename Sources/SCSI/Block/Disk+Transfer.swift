@@ -128,7 +128,7 @@ extension Disk {
         case .noSpace: Sense(.dataProtect, .spaceAllocationFailed)
         case .outOfRange: Sense(.illegalRequest, .blockAddressOutOfRange)
         case .gone: Sense(.notReady, .mediumNotPresent)
-        case .unsupported, .busy, .done: Sense(.hardwareError, .internalTargetFailure)
+        case .unsupported, .busy, .done, .located: Sense(.hardwareError, .internalTargetFailure)
         }
     }
 

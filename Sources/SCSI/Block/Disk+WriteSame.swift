@@ -12,15 +12,12 @@ extension Disk {
         let hasNoDataOut = cdb.operationCode == OperationCode.writeSame16 && cdb[1] & 0x01 != 0
         if anchors { return execution.fail(.invalidFieldInCDB(byte: 1, bit: 4)) }
         if unmaps && !isThin { return execution.fail(.invalidFieldInCDB(byte: 1, bit: 3)) }
-        guard var extent = checkedExtent(of: execution) else { return }
-        // No blocks means as many as there are.
-        if extent.count == 0 { extent.count = geometry.blockCount - extent.first }
+        guard let extent = checkedExtent(of: execution) else { return }
         let lengthByte = cdb.operationCode == OperationCode.writeSame16 ? 10 : 7
-        guard byteCount(of: extent) <= DiskLimits.writeSameByteCount else {
+        guard (1...UInt64(DiskLimits.writeSameBlockCount)).contains(extent.count) else {
             return execution.fail(.invalidFieldInCDB(byte: lengthByte))
         }
         guard let block = hasNoDataOut ? [] : blockOfData(execution) else { return }
-        if extent.count == 0 { return execution.succeed() }
         guard taskSet.claim(extent, for: execution.index, in: execution.commands) else { return }
         let fill = Fill(extent: extent, block: block, unmaps: unmaps)
         begin(execution).run(fill, on: self)
@@ -28,9 +25,8 @@ extension Disk {
 
     /// The one block that the initiator sends; nil when the command has ended without it.
     private func blockOfData(_ execution: Execution) -> [UInt8]? {
-        let size = execution.commands[execution.index].dataOutByteCount
-        // A buffer of several blocks would be written only in part, unnoticed.
-        if size > geometry.blockSize {
+        // More would be written only in part, unnoticed; less cannot be meant.
+        if execution.commands[execution.index].dataOutByteCount != geometry.blockSize {
             execution.fail(.invalidFieldInCDB(byte: 0))
             return nil
         }

@@ -3,13 +3,13 @@
 /// What one command may ask of a disk, as the Block Limits page tells initiators (SBC-3).
 enum DiskLimits {
     /// Bytes that a command may read or write.
-    static let transferByteCount = 32 << 20
+    static let transferByteCount = (32 << 20) - 4096
     /// Blocks that an UNMAP command may free, over all its descriptors.
     static let unmapBlockCount = 1 << 20
     /// Descriptors that an UNMAP command may have.
     static let unmapDescriptorCount = 256
-    /// Bytes that a WRITE SAME command may fill.
-    static let writeSameByteCount = 1 << 30
+    /// Blocks that a WRITE SAME command may fill.
+    static let writeSameBlockCount = 65535
     /// Blocks that a COMPARE AND WRITE command may compare.
     static let compareAndWriteBlockCount = 255
     /// Bytes that work is done by where it goes through memory of ours.

@@ -67,7 +67,7 @@ extension Disk {
         let geometry = geometry
         let blockSize = geometry.blockSize
         var bytes: [UInt8] = [
-            0x00,  // WRITE SAME of no blocks goes to the end
+            0x01,  // WRITE SAME of no blocks is refused
             UInt8(DiskLimits.compareAndWriteBlockCount),
         ]
         bytes.appendBigEndian(UInt16(clamping: geometry.physicalBlockSize / blockSize))
@@ -79,7 +79,7 @@ extension Disk {
         bytes.appendBigEndian(UInt32(canUnmap ? DiskLimits.unmapDescriptorCount : 0))
         bytes.appendBigEndian(UInt32(clamping: geometry.discardGranularity / blockSize))
         bytes.appendBigEndian(UInt32(canUnmap ? 0x8000_0000 : 0))
-        bytes.appendBigEndian(UInt64(DiskLimits.writeSameByteCount / blockSize))
+        bytes.appendBigEndian(UInt64(DiskLimits.writeSameBlockCount))
         return bytes + [UInt8](repeating: 0, count: 60 - bytes.count)
     }
 

@@ -15,6 +15,7 @@ package final class ScriptedBlockingCalls: BlockingCalls {
         case punchHole
         case zeroRange
         case discard
+        case locate
     }
 
     /// What a call does instead of its work.
@@ -93,5 +94,9 @@ package final class ScriptedBlockingCalls: BlockingCalls {
 
     package func discard(_ descriptor: Int32, _ range: Range<UInt64>) -> Int {
         perform(.discard) { real.discard(descriptor, range) }
+    }
+
+    package func locate(_ descriptor: Int32, _ range: Range<UInt64>) -> Int {
+        perform(.locate) { real.locate(descriptor, range) }
     }
 }

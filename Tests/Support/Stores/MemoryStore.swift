@@ -88,10 +88,19 @@ public final class MemoryStore: BlockStore {
         case .read: read(first..<first + count, into: request.pieces)
         case .write: write(first..<first + count, from: request.pieces)
         case .flush: break
+        case .locate: return locate(first..<first + count)
         case .discard, .writeZeroes:
             for block in first..<first + count { blocks[block] = nil }
         }
         return .done
+    }
+
+    private func locate(_ range: Range<UInt64>) -> BlockOutcome {
+        let isAllocated = blocks[range.lowerBound] != nil
+        let end = range.first { (blocks[$0] != nil) != isAllocated } ?? range.upperBound
+        return .located(
+            isAllocated: isAllocated,
+            byteCount: Int(end - range.lowerBound) * geometry.blockSize)
     }
 
     private func read(_ range: Range<UInt64>, into pieces: IOVectorSlice?) {
