@@ -50,7 +50,8 @@ struct SessionTests {
         let program = try makeService()
         let guest = try makeGuest(program)
         for tag in 0..<40 {
-            guest.offer(write10(UInt8(tag), 128), out: [UInt8](repeating: 1, count: 65536), tag: tag)
+            guest.offer(
+                write10(UInt8(tag), 128), out: [UInt8](repeating: 1, count: 65536), tag: tag)
         }
         guest.requests.driver.kick()
         program.terminate()
