@@ -31,11 +31,11 @@ let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swif
 /// A module sees what its row names, nothing else.
 let layers = [
     Layer("LinuxIO", .data, imports: ["CLinux"], packages: [system]),
-    Layer("Virtio", .data, imports: ["LinuxIO", "CLinux"]),
-    Layer("VhostUser", .control, imports: ["Virtio", "LinuxIO"], packages: [logging]),
-    Layer("VirtioVsock", .data, imports: ["Virtio", "LinuxIO"], packages: [logging]),
+    Layer("Virtio", .data, imports: ["LinuxIO"]),
+    Layer("VhostUser", .control, imports: ["Virtio", "LinuxIO"], packages: [logging, system]),
+    Layer("VirtioVsock", .data, imports: ["Virtio", "LinuxIO"], packages: [logging, system]),
     Layer("BlockStorage", .data, imports: ["LinuxIO"]),
-    Layer("SCSI", .data, imports: ["BlockStorage", "LinuxIO"], packages: [logging]),
+    Layer("SCSI", .data, imports: ["BlockStorage", "LinuxIO"]),
     Layer("VirtioSCSI", .data, imports: ["Virtio", "SCSI", "LinuxIO"], packages: [logging]),
     Layer(
         "FileBackstore", .data, imports: ["BlockStorage", "LinuxIO", "CLibaio", "CLinux"],
@@ -43,18 +43,18 @@ let layers = [
     Layer(
         "Service", .control,
         imports: [
-            "VhostUser", "VirtioVsock", "VirtioSCSI", "SCSI", "FileBackstore", "BlockStorage",
-            "Virtio", "LinuxIO",
-        ], packages: [logging]),
+            "VhostUser", "VirtioVsock", "VirtioSCSI", "SCSI", "FileBackstore", "Virtio",
+            "LinuxIO",
+        ], packages: [logging, system]),
 ]
 
 /// What the tests share: the other side of each protocol, written once.
 let supports = [
-    Layer("Driver", .data, imports: ["Virtio", "LinuxIO", "CLinux"]),
+    Layer("Driver", .data, imports: ["Virtio", "LinuxIO"], packages: [system]),
     Layer(
-        "Kernel", .control, imports: ["FileBackstore", "BlockStorage", "LinuxIO", "CLibaio"],
-        packages: [system]),
-    Layer("FrontEnd", .control, imports: ["Driver", "Virtio", "LinuxIO"]),
+        "Kernel", .control, imports: ["FileBackstore", "LinuxIO", "CLibaio"]),
+    Layer(
+        "FrontEnd", .control, imports: ["Driver", "Virtio", "LinuxIO"], packages: [system]),
     Layer("Guests", .control, imports: []),
     Layer("Stores", .control, imports: ["BlockStorage", "LinuxIO"]),
 ]

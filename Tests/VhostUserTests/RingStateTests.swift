@@ -382,26 +382,4 @@ struct RingDescriptorTests {
         try guest.backEnd.turn()
         #expect(call.take() == 0)
     }
-
-    @Test("tell the front-end when the driver breaks the ring, once, and log one line")
-    func brokenRing() throws {
-        let guest = try HandLedGuest(try BackEnd())
-        try guest.setKick()
-        try guest.enable()
-        guest.ring.driver.offerRaw([RawDescriptor(address: 0xdead_0000, length: 16)])
-        try guest.backEnd.turn()
-        for _ in 0..<10 {
-            guest.ring.kick.raise()
-            try guest.backEnd.turn()
-        }
-        #expect(guest.ring.error.take() == 1)
-        #expect(guest.backEnd.log.lines(saying: "driver broke a ring").count == 1)
-        // Stopping the ring heals it.
-        _ = try guest.frontEnd.ask(.getRingBase(0))
-        guest.ring.driver.reset(start: 0)
-        try guest.configure()
-        try guest.setKick()
-        try guest.offer([4])
-        #expect(try guest.echoes() == [[4]])
-    }
 }

@@ -23,8 +23,8 @@ public enum UnixDatagram {
         let kind = Int32(SOCK_DGRAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
         let socket = OwnedDescriptor(taking: try systemCall { Glibc.socket(AF_UNIX, kind, 0) })
         let bytes = Array(message.utf8)
+        // SAFETY: sendto reads the bytes and the address, no further than their sizes.
         try unsafe address.withSocketAddress { pointer, size throws(Errno) in
-            // SAFETY: sendto reads the bytes and the address, no further than their sizes.
             _ = try systemCall {
                 unsafe sendto(
                     socket.rawValue, bytes, bytes.count, Int32(MSG_NOSIGNAL), pointer, size)

@@ -46,8 +46,8 @@ public final class UnixListener {
         do throws(Errno) {
             let socket = try UnixSocket.make(kind)
             operation = "bind"
+            // SAFETY: bind reads `size` bytes of the address.
             try unsafe address.withSocketAddress { pointer, size throws(Errno) in
-                // SAFETY: bind reads `size` bytes of the address.
                 _ = try systemCall { unsafe bind(socket.rawValue, pointer, size) }
             }
             descriptor = socket

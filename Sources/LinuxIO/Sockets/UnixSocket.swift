@@ -56,8 +56,8 @@ public enum UnixSocket {
         to address: UnixAddress, kind: SocketKind = .stream
     ) throws(Errno) -> OwnedDescriptor {
         let socket = try make(kind)
+        // SAFETY: connect reads `size` bytes of the address.
         try unsafe address.withSocketAddress { pointer, size throws(Errno) in
-            // SAFETY: connect reads `size` bytes of the address.
             _ = try systemCall { unsafe Glibc.connect(socket.rawValue, pointer, size) }
         }
         return socket

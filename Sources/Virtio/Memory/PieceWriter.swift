@@ -4,6 +4,9 @@ import Glibc
 import LinuxIO
 
 /// The end of a list of pieces, while pieces are added for which room was reserved.
+///
+/// SAFETY: points into the storage of the list, which does not move while no more is added than was
+/// reserved; lives no longer than the take that made it.
 @safe struct PieceWriter {
     private let end: UnsafeMutablePointer<iovec>
 

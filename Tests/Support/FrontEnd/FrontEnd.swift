@@ -71,7 +71,11 @@ public final class FrontEnd {
     }
 
     /// Leaves without a word.
+    ///
+    /// A process that another test is just starting may hold the socket, too, for a moment; the
+    /// back-end is to see the end now.
     public func disconnect() {
+        if let socket { UnixSocket.shutDown(.both, of: socket.descriptor) }
         socket = nil
     }
 
