@@ -28,6 +28,10 @@ struct WaitingRequests {
         if first == list.count {
             list.removeAll(keepingCapacity: true)
             first = 0
+        } else if first >= 1024 && first * 2 >= list.count {
+            // A queue that is never empty must not keep what has left it.
+            list.removeSubrange(0..<first)
+            first = 0
         }
         return request
     }

@@ -59,10 +59,11 @@ import Glibc
     /// Copies the first `byteCount` bytes into pieces.
     ///
     /// - Returns: how many bytes were copied; fewer when the pieces end before.
-    public func copy(byteCount: Int, to pieces: IOVectorSlice) -> Int {
+    public func copy(byteCount: Int, to pieces: IOVectorSlice, at offset: Int = 0) -> Int {
         precondition(byteCount <= self.byteCount, "bytes lie within their buffer")
         // SAFETY: checked just now; the bytes were initialised when the buffer was made.
-        return unsafe pieces.store(bytes: RawSpan(_unsafeStart: start, byteCount: byteCount))
+        let bytes = unsafe RawSpan(_unsafeStart: start, byteCount: byteCount)
+        return pieces.store(bytes: bytes, at: offset)
     }
 
     /// Copies `byteCount` bytes of pieces, from `offset` on, to the start of the buffer.

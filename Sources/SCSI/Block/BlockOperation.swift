@@ -121,10 +121,26 @@ final class BlockOperation: BlockRequestOwner {
 
     // MARK: The initiator's buffer
 
-    /// Copies the start of a buffer of ours to the initiator.
-    func store(_ buffer: AlignedBuffer, byteCount: Int) {
-        guard let dataIn = commands[index].dataIn else { return }
-        commands[index].movedByteCount = buffer.copy(byteCount: byteCount, to: dataIn)
+    /// Reads blocks chunk by chunk into as much as the initiator has room for.
+    ///
+    /// - Parameters:
+    ///   - first: the first block of all.
+    ///   - room: bytes that the initiator takes.
+    ///   - done: bytes that it has; a multiple of the block size until all are.
+    ///   - buffer: a multiple of the block size.
+    func readShort(first: UInt64, room: Int, done: Int, _ buffer: AlignedBuffer) {
+        guard done < room else { return succeed() }
+        let blockSize = disk.geometry.blockSize
+        let wanted = min(room - done, buffer.byteCount)
+        let whole = (wanted + blockSize - 1) / blockSize * blockSize
+        let block = first + UInt64(done / blockSize)
+        read(first: block, byteCount: whole, into: buffer) { [self] _ in
+            if let dataIn = commands[index].dataIn {
+                commands[index].movedByteCount +=
+                    buffer.copy(byteCount: wanted, to: dataIn, at: done)
+            }
+            readShort(first: first, room: room, done: done + wanted, buffer)
+        }
     }
 
     /// Copies bytes that the initiator sends into a buffer of ours.

@@ -28,7 +28,9 @@ extension BlockOperation {
     fileprivate func collectStatus(
         from first: UInt64, limit: Int, _ descriptors: [UInt8], allocationLength: Int
     ) {
-        let left = disk.geometry.blockCount - first
+        // The medium may have shrunk between two steps.
+        let blockCount = disk.geometry.blockCount
+        let left = blockCount > first ? blockCount - first : 0
         guard left > 0, descriptors.count < 16 * limit else {
             var bytes: [UInt8] = []
             bytes.appendBigEndian(UInt32(descriptors.count + 4))

@@ -181,14 +181,12 @@ extension Disk {
 
     /// Reads as much as the initiator has room for, which is less than the command asks for.
     private func readShort(_ execution: Execution, _ extent: BlockExtent) {
+        if endsForLackOfRoom(execution) { return }
         let room = execution.commands[execution.index].dataInByteCount
         let blockSize = geometry.blockSize
         let whole = (room + blockSize - 1) / blockSize * blockSize
-        let operation = begin(execution)
-        operation.read(first: extent.first, byteCount: whole) { buffer in
-            operation.store(buffer, byteCount: room)
-            operation.succeed()
-        }
+        let buffer = AlignedBuffer(byteCount: min(whole, DiskLimits.chunkByteCount))
+        begin(execution).readShort(first: extent.first, room: room, done: 0, buffer)
     }
 
     // MARK: Fields of the CDBs

@@ -49,7 +49,8 @@ extension BlockOperation {
         guard fill.block.allSatisfy({ $0 == 0 }) else { return writePattern(fill, on: disk) }
         writeZeroes(fill.extent, mayFree: fill.unmaps) { [self] outcome in
             switch outcome {
-            case .done: succeed()
+            case .done:
+                if disk.isWriteThrough { flush { [self] in succeed() } } else { succeed() }
             case .unsupported: writePattern(fill, on: disk)
             default: fail(outcome, isRead: false, first: fill.extent.first)
             }

@@ -92,7 +92,15 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
         if operation.access == .writes, isWriteProtected {
             return execution.fail(Sense(.dataProtect, .writeProtected))
         }
+        if operation.access != .none, endsForLackOfRoom(execution) { return }
         operation.execute(self, execution)
+    }
+
+    /// Ends a command that would go through memory of ours while too many do already.
+    func endsForLackOfRoom(_ execution: Execution) -> Bool {
+        guard operations.count >= DiskLimits.operationCount else { return false }
+        execution.commands.end(execution.index, status: .taskSetFull)
+        return true
     }
 
     /// An operation code that the disk does not have, or one that it has with other service actions.

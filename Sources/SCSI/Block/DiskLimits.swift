@@ -12,6 +12,11 @@ enum DiskLimits {
     static let writeSameBlockCount = 65535
     /// Blocks that a COMPARE AND WRITE command may compare.
     static let compareAndWriteBlockCount = 255
+    /// Commands of a disk that may go through memory of ours at once.
+    ///
+    /// One more is answered with TASK SET FULL, and sent again by the initiator: memory that a
+    /// guest makes us take is bounded.
+    static let operationCount = 64
     /// Bytes that work is done by where it goes through memory of ours.
     static let chunkByteCount = 1 << 20
 }

@@ -101,6 +101,7 @@ struct BlockExtent: BitwiseCopyable, Equatable {
 
     /// Whether the two share a block; both lie within a disk, so that nothing overflows.
     func overlaps(_ other: BlockExtent) -> Bool {
-        first < other.first &+ other.count && other.first < first &+ count
+        count > 0 && other.count > 0 && first < other.first &+ other.count
+            && other.first < first &+ count
     }
 }

@@ -71,6 +71,7 @@ public final class CommandTable {
         commands[index].response = .complete
         commands[index].abortResponse = .complete
         commands[index].status = .good
+        commands[index].extent = BlockExtent(first: 0, count: 0)
         commands[index].direction = .none
         commands[index].demandedByteCount = 0
         commands[index].movedByteCount = 0

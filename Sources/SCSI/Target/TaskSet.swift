@@ -116,7 +116,28 @@ public final class TaskSet {
             }
             older = commands[older].previous
         }
-        return true
+        return !isOvertaken(index, isExclusive: isExclusive, in: commands)
+    }
+
+    /// Has a command wait for one that has overtaken it, as HEAD OF QUEUE does, and has its blocks.
+    ///
+    /// It waits for running commands only, and those wait for nobody.
+    private func isOvertaken(
+        _ index: Int, isExclusive: Bool, in commands: CommandTable
+    ) -> Bool {
+        let extent = commands[index].extent
+        var younger = commands[index].next
+        while younger >= 0 {
+            if commands[younger].state == .running,
+                isExclusive || commands[younger].isExclusive,
+                commands[younger].extent.overlaps(extent)
+            {
+                wait(index, in: commands)
+                return true
+            }
+            younger = commands[younger].next
+        }
+        return false
     }
 
     /// Has a command wait until another one of the set has ended; it is executed again then.
@@ -143,8 +164,15 @@ public final class TaskSet {
     /// ended any of the others.
     private func startOldestWaiting(in commands: CommandTable) {
         var index = state.value.first
+        var followsOrdered = false
         while index >= 0 {
-            if commands[index].state == .waiting, !mustWait(index, in: commands) {
+            let attribute = commands[index].attribute
+            // The rule of `mustWait`, in a pass that looks at each command once.
+            let isForbidden =
+                attribute == .ordered
+                ? commands[index].previous >= 0 : attribute != .headOfQueue && followsOrdered
+            if attribute == .ordered { followsOrdered = true }
+            if commands[index].state == .waiting, !isForbidden {
                 commands[index].state = .running
                 state.value.waitingCount &-= 1
                 let following = commands[index].next

@@ -10,7 +10,8 @@ extension SplitRing {
         // arm64: LDARH.
         let end = available.loadAcquiring16(at: Self.indexOffset)
         var next = nextAvailable
-        guard Int(end &- next) <= size else {
+        // Used buffers that the driver has not been shown yet are not its own to offer again.
+        guard Int(end &- next) &+ unpublishedCount <= size else {
             batch.error = .availableIndexJump(from: next, to: end, size: size)
             return
         }

@@ -62,6 +62,10 @@ struct SplitRing: Ring, ~Copyable {
 
     var base: UInt32 { UInt32(nextAvailable) }
     var usedIndex: UInt32 { UInt32(nextUsed) }
+
+    /// Buffers that were put and not published.
+    @inline(__always)
+    var unpublishedCount: Int { Int(nextUsed &- publishedUsed) }
 }
 
 // MARK: Used buffers
