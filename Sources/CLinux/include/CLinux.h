@@ -15,21 +15,6 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/// Two 8-byte loads of a 16-byte descriptor, each done exactly once. The guest may rewrite the
-/// descriptor at any time; what was loaded is the only copy that is checked and used.
-struct cl_descriptor_words {
-    uint64_t low;
-    uint64_t high;
-};
-
-static inline struct cl_descriptor_words cl_load_descriptor(const void *address) {
-    const uint64_t *words = (const uint64_t *)address;
-    struct cl_descriptor_words copy;
-    copy.low = __atomic_load_n(words, __ATOMIC_RELAXED);
-    copy.high = __atomic_load_n(words + 1, __ATOMIC_RELAXED);
-    return copy;
-}
-
 /// Constants that need _GNU_SOURCE or are macros that Swift does not import.
 extern const int cl_o_direct;
 extern const int cl_msg_cmsg_cloexec;
