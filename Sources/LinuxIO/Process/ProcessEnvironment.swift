@@ -43,7 +43,7 @@ public enum ProcessEnvironment {
         try systemCall { cl_survive_lost_memory() }
     }
 
-    /// Gives back the memory of code that only start-up needed (command line, configuration).
+    /// Gives back the memory of code that only a start needs: the program's, or a session's.
     ///
     /// The corresponding C function is `madvise` with MADV_DONTNEED on the program's text.
     public static func releaseStartUpPages() {

@@ -34,6 +34,7 @@ extension Composition {
             let server = try VhostUserServer(
                 loop: loop, device: device, listener: listener(at: configuration.socketPath),
                 options: options)
+            server.frontEndLeft = ProcessEnvironment.releaseStartUpPages
             return DeviceHost { limit, finished in
                 server.stop(deadline: limit) {
                     for disk in disks { disk.close() }

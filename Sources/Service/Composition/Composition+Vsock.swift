@@ -17,6 +17,7 @@ extension Composition {
             let server = try VhostUserServer(
                 loop: loop, device: device, listener: listener(at: configuration.socketPath),
                 options: serverOptions(name: "vsock", withholding: withheld))
+            server.frontEndLeft = ProcessEnvironment.releaseStartUpPages
             return DeviceHost { limit, finished in
                 server.stop(deadline: limit) {
                     device.close()
