@@ -56,6 +56,7 @@ let supports = [
     Layer(
         "FrontEnd", .control, imports: ["Driver", "Virtio", "LinuxIO"], packages: [system]),
     Layer("Guests", .control, imports: []),
+    Layer("Targets", .control, imports: ["LinuxIO"]),
     Layer("Stores", .control, imports: ["BlockStorage", "LinuxIO"]),
 ]
 
