@@ -41,6 +41,8 @@ let layers = [
         "FileBackstore", .data, imports: ["BlockStorage", "LinuxIO", "CLibaio", "CLinux"],
         packages: [logging, system]),
     Layer(
+        "ISCSIBackstore", .data, imports: ["LinuxIO", "CLibiscsi"], packages: [logging, system]),
+    Layer(
         "Service", .control,
         imports: [
             "VhostUser", "VirtioVsock", "VirtioSCSI", "SCSI", "FileBackstore", "Virtio",
@@ -101,6 +103,7 @@ let package = Package(
     targets: [
         .target(name: "CLinux"),
         .systemLibrary(name: "CLibaio", providers: [.apt(["libaio-dev"])]),
+        .systemLibrary(name: "CLibiscsi", providers: [.apt(["libiscsi-dev"])]),
         .executableTarget(
             name: "vhostd", dependencies: ["Service", arguments], swiftSettings: strict),
     ]
@@ -123,6 +126,7 @@ let package = Package(
                 ["VhostUser", "Virtio", "LinuxIO", "Driver", "FrontEnd", "Kernel"],
                 packages: [logging, system]),
             tests("EndToEndTests", ["Guests", "FrontEnd", "Driver", "LinuxIO"]),
+            tests("ISCSITests", ["ISCSIBackstore", "LinuxIO", "Targets"], packages: [logging]),
             .testTarget(
                 name: "GuestTests", dependencies: ["Guests"], path: "Tests/Guests",
                 exclude: ["Image", "Program", "README.md", "Scenarios"], swiftSettings: strict),

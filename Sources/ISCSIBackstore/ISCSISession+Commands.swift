@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+import Logging
+
+/// Commands, from their submission to their end.
+extension ISCSISession {
+    /// Times that a command may break the connection before it is not sent any more.
+    private static let failureLimit = 3
+
+    /// Queues a command; it goes to the target at the end of this turn of the loop, or when there
+    /// is a session.
+    ///
+    /// It ends in exactly one call of the owner.
+    public func submit(_ command: ISCSICommand) {
+        var command = command
+        command.sequence = nextSequence
+        nextSequence &+= 1
+        pending.append(command)
+        if phase == .up || hasGivenUp || phase == .closed { loop.deferWork(self) }
+    }
+
+    /// Hands the library what waits, as far as the target's window is open.
+    func issuePending() {
+        guard let connection, management == nil, !pending.isEmpty else { return }
+        lastCommand = loop.now
+        while connection.slots.usedCount < inFlightLimit, let command = pending.popFirst() {
+            if !connection.issue(command, lun: lunField) {
+                pending.prepend([command])
+                return loseSession(.connectionLost(reason: connection.errorText))
+            }
+            isUsedSinceLogin = true
+        }
+    }
+
+    /// Takes no more from the queue than the target's window lets through: what waits here can
+    /// still be taken back.
+    func heedWindow() {
+        guard let connection, connection.isWindowClosed else { return }
+        inFlightLimit = max(1, connection.slots.usedCount - connection.queuedCount)
+    }
+
+    /// Tells the owner how a command ended.
+    func tell(_ command: ISCSICommand, _ outcome: ISCSIOutcome, data: RawSpan = RawSpan()) {
+        if !abortedTokens.isEmpty { abortedTokens.remove(command.token) }
+        owner?.commandEnded(token: command.token, outcome, data: data)
+    }
+
+    // MARK: Without a session
+
+    /// The connection is broken: what was under way waits for the next, where it may be repeated.
+    func loseSession(_ error: ISCSIError, isWarning: Bool = true) {
+        let unfinished = bury()
+        phase = .backingOff
+        downSince = loop.now
+        lastError = error
+        loggedReasons = [error.description]
+        let metadata: Logger.Metadata = [
+            "reason": "\(error.description)", "under-way": "\(unfinished.count)",
+        ]
+        log.log(level: isWarning ? .warning : .info, "session down", metadata: metadata)
+        startReplacementTimer()
+        owner?.sessionDown(self)
+        requeue(unfinished)
+        abortedTokens = []
+        attempt.failureCount = 0
+        setTimer(.phase, after: .zero)
+    }
+
+    /// Puts commands that the target has forgotten back to the front, in their order; the owner
+    /// decides about those that must not be done twice.
+    func requeue(_ commands: [ISCSICommand]) {
+        let isBlockDevice = unit?.isBlockDevice ?? false
+        var repeated: [ISCSICommand] = []
+        for command in commands {
+            if abortedTokens.contains(command.token) {
+                tell(command, .aborted)
+            } else if command.failureCount >= Self.failureLimit {
+                tell(command, .refused)
+            } else if command.mayBeRepeated(isBlockDevice: isBlockDevice) {
+                repeated.append(command)
+            } else {
+                tell(command, .nexusLost)
+            }
+        }
+        pending.prepend(repeated)
+    }
+
+    func startReplacementTimer() {
+        if timers[.replacement] == nil, !hasGivenUp {
+            setTimer(.replacement, after: configuration.timeouts.replacement)
+        }
+    }
+
+    /// The session has stayed away for too long: whoever waits is told, so that another path to
+    /// the disk may be taken.
+    func giveUp() {
+        guard phase != .up else { return }
+        hasGivenUp = true
+        log.error(
+            "no session within the replacement timeout; commands fail until there is one",
+            metadata: [
+                "timeout": "\(configuration.timeouts.replacement)",
+                "reason": "\(lastError?.description ?? "")", "waiting": "\(pending.count)",
+            ])
+        failPending()
+    }
+
+    func failPending() {
+        for command in pending.takeAll() { tell(command, .transportFailed) }
+    }
+
+    // MARK: A new nexus
+
+    /// Logs in anew, so that the target forgets what belongs to the nexus: its initiator has
+    /// started anew.
+    ///
+    /// Nothing happens when no command has passed since the last login.
+    public func reinstate() {
+        guard phase == .up, isUsedSinceLogin else { return }
+        isReinstatementWanted = true
+        loop.deferWork(self)
+    }
+
+    func reinstateNow() {
+        isReinstatementWanted = false
+        guard phase == .up else { return }
+        isResetWanted = false
+        connection?.logOut()
+        loseSession(.reinstated, isWarning: false)
+    }
+}
+
+extension ISCSISession: LibraryConnectionOwner {
+    func commandEnded(
+        _ command: ISCSICommand, status: Int32, _ residual: ISCSIResidual, data: RawSpan
+    ) {
+        guard command.purpose == .owner else {
+            return ownCommandEnded(command.purpose, status: status, data: data)
+        }
+        if inFlightLimit < configuration.maximumInFlight { inFlightLimit += 1 }
+        if !pending.isEmpty { loop.deferWork(self) }
+        tell(
+            command, .answered(status: UInt8(truncatingIfNeeded: status), residual), data: data)
+    }
+}

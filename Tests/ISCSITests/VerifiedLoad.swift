@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+
+@testable import ISCSIBackstore
+
+/// Keeps commands under way: each writes blocks of its own, reads them back and compares.
+final class VerifiedLoad {
+    private enum Step {
+        case write, read
+    }
+
+    private struct Worker {
+        let index: Int
+        var step = Step.write
+        var seed: UInt64 = 0
+        var token: UInt64 = 0
+        var buffer: TestBuffer
+    }
+
+    private static let blockCount = 16
+    private let context: SessionContext
+    private var workers: [Worker] = []
+    private var isEnding = false
+    private(set) var completedCount = 0
+    private(set) var failures: [String] = []
+
+    init(_ context: SessionContext, depth: Int) {
+        self.context = context
+        for index in 0..<depth {
+            workers.append(Worker(index: index, buffer: TestBuffer(byteCount: 512)))
+            begin(index)
+        }
+    }
+
+    /// Turns the loop and keeps the load up.
+    func run(for duration: Duration) throws {
+        try context.turn(atMost: duration) {
+            advance()
+            return false
+        }
+    }
+
+    /// Lets what is under way end.
+    func finish() throws {
+        isEnding = true
+        let isDone = try context.turn(atMost: .seconds(30)) {
+            advance()
+            return workers.allSatisfy { $0.token == 0 }
+        }
+        if !isDone { failures.append("commands did not end") }
+    }
+
+    private func advance() {
+        for index in workers.indices {
+            let worker = workers[index]
+            guard worker.token != 0, let outcome = context.outcomes[worker.token] else { continue }
+            workers[index].token = 0
+            completedCount += 1
+            check(worker, outcome)
+            workers[index].step = worker.step == .write ? .read : .write
+            if worker.step == .read { workers[index].seed += 1 }
+            if !isEnding || worker.step == .write { begin(index) }
+        }
+    }
+
+    private func check(_ worker: Worker, _ outcome: ISCSIOutcome) {
+        // A target that was started anew says so once, as a unit attention; the guest tries again.
+        if case .answered(status: 0x02, _) = outcome { return }
+        guard outcome == .answered(status: 0x00, .none) else {
+            return failures.append("\(worker.index) \(worker.step): \(outcome)")
+        }
+        if worker.step == .read, worker.buffer.bytes != pattern(worker) {
+            failures.append("\(worker.index): data differ")
+        }
+    }
+
+    private func pattern(_ worker: Worker) -> [UInt8] {
+        TestBuffer.pattern(
+            block: UInt64(worker.index * Self.blockCount), count: Self.blockCount,
+            seed: worker.seed)
+    }
+
+    private func begin(_ index: Int) {
+        let block = UInt64(index * Self.blockCount)
+        let count = UInt32(Self.blockCount)
+        switch workers[index].step {
+        case .write:
+            workers[index].buffer = TestBuffer(pattern(workers[index]), pieceByteCount: 1024)
+            workers[index].token = context.submit(
+                BlockCDB.write(block, count), direction: .write, byteCount: 512 * Int(count),
+                pieces: workers[index].buffer.pieces)
+        case .read:
+            workers[index].buffer = TestBuffer(
+                byteCount: 512 * Int(count), pieceByteCount: 4096)
+            workers[index].token = context.submit(
+                BlockCDB.read(block, count), direction: .read, byteCount: 512 * Int(count),
+                pieces: workers[index].buffer.pieces)
+        }
+    }
+}
