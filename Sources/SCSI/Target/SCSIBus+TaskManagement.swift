@@ -125,7 +125,8 @@ extension CommandTable {
         }
     }
 
-    /// Ends the commands that nothing works on yet, of those that `isMeant`, as a reset would.
+    /// Ends the commands that nothing works on yet, or whose unit can let go of them at once, of
+    /// those that `isMeant`, as a reset would.
     public func abandonWaiting(where isMeant: (Int) -> Bool) {
         var taskSets: [TaskSet] = []
         for index in 0..<madeCount where self[index].state == .waiting && isMeant(index) {
@@ -137,6 +138,13 @@ extension CommandTable {
         }
         for index in taskSets.flatMap({ commands(in: $0) }) where isMeant(index) {
             abort(index, response: .reset, for: nil)
+        }
+        for index in 0..<madeCount where self[index].state == .running && isMeant(index) {
+            self[index].path?.with { path in
+                guard let unit = path.unit as? any AbandoningLogicalUnit else { return }
+                self[index].abortResponse = .reset
+                unit.abandon(index)
+            }
         }
     }
 }
