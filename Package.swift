@@ -41,7 +41,8 @@ let layers = [
         "FileBackstore", .data, imports: ["BlockStorage", "LinuxIO", "CLibaio", "CLinux"],
         packages: [logging, system]),
     Layer(
-        "ISCSIBackstore", .data, imports: ["LinuxIO", "CLibiscsi"], packages: [logging, system]),
+        "ISCSIBackstore", .data, imports: ["SCSI", "LinuxIO", "CLibiscsi"],
+        packages: [logging, system]),
     Layer(
         "Service", .control,
         imports: [
@@ -126,7 +127,9 @@ let package = Package(
                 ["VhostUser", "Virtio", "LinuxIO", "Driver", "FrontEnd", "Kernel"],
                 packages: [logging, system]),
             tests("EndToEndTests", ["Guests", "FrontEnd", "Driver", "LinuxIO"]),
-            tests("ISCSITests", ["ISCSIBackstore", "LinuxIO", "Targets"], packages: [logging]),
+            tests(
+                "ISCSITests", ["ISCSIBackstore", "SCSI", "LinuxIO", "Targets"],
+                packages: [logging]),
             .testTarget(
                 name: "GuestTests", dependencies: ["Guests"], path: "Tests/Guests",
                 exclude: ["Image", "Program", "README.md", "Scenarios"], swiftSettings: strict),
