@@ -46,8 +46,8 @@ let layers = [
     Layer(
         "Service", .control,
         imports: [
-            "VhostUser", "VirtioVsock", "VirtioSCSI", "SCSI", "FileBackstore", "Virtio",
-            "LinuxIO",
+            "VhostUser", "VirtioVsock", "VirtioSCSI", "SCSI", "FileBackstore", "ISCSIBackstore",
+            "Virtio", "LinuxIO",
         ], packages: [logging, system]),
 ]
 

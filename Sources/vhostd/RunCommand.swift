@@ -38,10 +38,18 @@ struct RunCommand: ParsableCommand {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "A logical unit: FILE, or [target=N,][lun=N,]path=FILE[,readonly][,block-size=512|4096]. May be given again.",
+            "A logical unit: FILE, or [target=N,][lun=N,]path=FILE[,readonly][,block-size=512|4096], or iscsi=URL in place of the path. May be given again.",
             discussion: """
                 FILE is a regular file or a block device. Without a place it becomes LUN 0 of the \
                 next free target. In the second form a comma within a path is written twice.
+
+                URL is iscsi://[user[%secret]@]portal[:port][,,portal...]/target-name/lun. Beside it: \
+                secret-file=FILE or secret-variable=NAME, so that the secret is not written here; \
+                target-user=NAME with target-secret-file=FILE or target-secret-variable=NAME, for \
+                a target that has to prove who it is; initiator=NAME; \
+                header-digest=optional|off|required; required, so that the service waits for the \
+                target at its start; replacement-timeout=SECONDS, how long commands wait for a \
+                target that is away (120).
                 """,
             valueName: "file"))
     var lun: [String] = []

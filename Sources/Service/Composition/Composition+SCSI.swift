@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import FileBackstore
+import ISCSIBackstore
 import LinuxIO
 import Logging
 import SCSI
@@ -19,12 +20,21 @@ extension Composition {
         _ configuration: SCSIConfiguration, withholding withheld: [String]
     ) -> DeviceBuilder {
         DeviceBuilder(name: "scsi") { loop in
-            let context = try AIOContext(
-                loop: loop, workers: WorkerPool(name: "worker", threadCount: workerCount))
+            let workers = try WorkerPool(name: "worker", threadCount: workerCount)
+            let context = try AIOContext(loop: loop, workers: workers)
             let initiator = InitiatorPort(name: canonicalPath(configuration.socketPath))
             let bus = SCSIBus(initiator: initiator, loop: loop)
-            let disks = try configuration.luns.map { lun in
-                try attachDisk(lun, to: bus, context: context)
+            var disks: [Disk] = []
+            var remoteUnits: [ISCSILogicalUnit] = []
+            for lun in configuration.luns {
+                if lun.iSCSI == nil {
+                    disks.append(try attachDisk(lun, to: bus, context: context))
+                } else if let unit = startRemoteUnit(lun, on: bus, loop: loop, workers: workers) {
+                    remoteUnits.append(unit)
+                }
+            }
+            for unit in remoteUnits where unit.isRequired {
+                try unit.waitUntilReady(within: startLimit)
             }
             let device = SCSIDevice(
                 loop: loop, bus: bus, requestQueueCount: SCSIDevice.requestQueueLimit,
@@ -38,6 +48,7 @@ extension Composition {
             return DeviceHost { limit, finished in
                 server.stop(deadline: limit) {
                     for disk in disks { disk.close() }
+                    for unit in remoteUnits { unit.close() }
                     finished()
                 }
             }
@@ -60,5 +71,32 @@ extension Composition {
                 target: configuration.target, lun: configuration.lun)
         }
         return disk
+    }
+
+    /// How long a unit at an iSCSI target that is required may take to be found.
+    private static let startLimit = Duration.seconds(60)
+
+    /// Begins to look for a unit at an iSCSI target; it is attached when it has been found.
+    private static func startRemoteUnit(
+        _ configuration: LUNConfiguration, on bus: SCSIBus, loop: EventLoop, workers: WorkerPool
+    ) -> ISCSILogicalUnit? {
+        guard let target = UInt8(exactly: configuration.target), let lun = LUN(configuration.lun),
+            let iSCSI = configuration.iSCSI
+        else { return nil }
+        var log = Logger(label: "iscsi")
+        log[metadataKey: "target"] = "\(configuration.target)"
+        log[metadataKey: "lun"] = "\(configuration.lun)"
+        let session = ISCSISession(
+            iSCSI.session(
+                machine: bus.initiator.name, target: configuration.target, lun: configuration.lun),
+            loop: loop, pool: workers, log: log)
+        let unit = ISCSILogicalUnit(
+            session: session, bus: bus, isReadOnly: configuration.isReadOnly,
+            isRequired: iSCSI.isRequired
+        ) { [weak bus] unit in
+            bus?.attach(unit, target: target, lun: lun)
+        }
+        session.start()
+        return unit
     }
 }

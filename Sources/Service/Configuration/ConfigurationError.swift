@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import ISCSIBackstore
+
 /// What is wrong with a configuration: the flag, what was written, and what would be right.
 public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case nothingToServe
@@ -7,6 +9,10 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case unknownKey(String, specification: String)
     case repeatedKey(String, specification: String)
     case missingPath(specification: String)
+    case twoSources(specification: String)
+    case missingKey(String, companion: String, specification: String)
+    case unknownValue(key: String, value: String, known: [String], specification: String)
+    case iSCSI(ISCSIError, key: String, specification: String)
     case numberOutOfRange(key: String, value: String, limit: Int, specification: String)
     case notAFlag(key: String, value: String, specification: String)
     case illegalBlockSize(String, specification: String)
@@ -25,18 +31,34 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
             "\(flag) needs \(companion) beside it"
         case .unknownKey(let key, let specification):
             "--lun \(specification): unknown key '\(key)'; "
-                + "known are target, lun, path, readonly, block-size"
+                + "known are target, lun, path, readonly, block-size, and for iSCSI "
+                + ISCSISpecification.keys.joined(separator: ", ")
         case .repeatedKey(let key, let specification):
             "--lun \(specification): '\(key)' is given twice"
         case .missingPath(let specification):
             "--lun \(specification): no path; give a file or block device, "
-                + "alone or as path=FILE"
+                + "alone or as path=FILE, or an iSCSI URL as iscsi=URL"
         case .numberOutOfRange(let key, let value, let limit, let specification):
             "--lun \(specification): \(key)=\(value) is not a number from 0 to \(limit)"
         case .notAFlag(let key, let value, let specification):
             "--lun \(specification): \(key)=\(value); '\(key)' stands alone, or is on or off"
         case .illegalBlockSize(let value, let specification):
             "--lun \(specification): block-size=\(value) is neither 512 nor 4096"
+        default:
+            iSCSIDescription
+        }
+    }
+
+    private var iSCSIDescription: String {
+        switch self {
+        case .twoSources(let specification):
+            "--lun \(specification): either path= or iscsi=, not both"
+        case .missingKey(let key, let companion, let specification):
+            "--lun \(specification): '\(companion)' needs \(key)= beside it"
+        case .unknownValue(let key, let value, let known, let specification):
+            "--lun \(specification): \(key)=\(value) is none of \(known.joined(separator: ", "))"
+        case .iSCSI(let error, let key, let specification):
+            "--lun \(specification): \(key): \(error.description)"
         default:
             devicesDescription
         }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import ISCSIBackstore
+
 /// One logical unit: where the guest finds it and what lies behind it.
 public struct LUNConfiguration: Equatable, Sendable {
     /// Targets of one device: 0 to this number (virtio 1.3 §5.6.4, max_target).
@@ -9,20 +11,24 @@ public struct LUNConfiguration: Equatable, Sendable {
 
     public var target: Int
     public var lun: Int
-    /// A file or block device.
+    /// A file or block device; empty for a unit at an iSCSI target.
     public var path: String
+    /// The iSCSI target, where the unit is at one.
+    public var iSCSI: ISCSIConfiguration?
     public var isReadOnly: Bool
     /// Bytes a logical block.
     public var blockSize: Int
 
     public init(
-        target: Int, lun: Int, path: String, isReadOnly: Bool = false, blockSize: Int = 512
+        target: Int, lun: Int, path: String, isReadOnly: Bool = false, blockSize: Int = 512,
+        iSCSI: ISCSIConfiguration? = nil
     ) {
         self.target = target
         self.lun = lun
         self.path = path
         self.isReadOnly = isReadOnly
         self.blockSize = blockSize
+        self.iSCSI = iSCSI
     }
 }
 
@@ -36,6 +42,8 @@ public struct LUNSpecification: Equatable, Sendable {
     public var path: String
     public var isReadOnly = false
     public var blockSize = 512
+    public private(set) var iSCSI: ISCSIConfiguration?
+    private var iSCSIKeys = ISCSISpecification()
 
     /// Reads a specification.
     ///
@@ -43,6 +51,13 @@ public struct LUNSpecification: Equatable, Sendable {
     /// - Throws: which key is wrong, and what would be right.
     public init(_ text: String) throws(ConfigurationError) {
         path = ""
+        // What an error shows must not hold a secret.
+        let shown = ISCSIURL.withoutSecret(text)
+        if text.hasPrefix("iscsi://") {
+            try iSCSIKeys.apply(key: "iscsi", value: text, specification: shown)
+            iSCSI = try iSCSIKeys.configuration(specification: shown)
+            return
+        }
         guard Self.hasKeys(text) else {
             guard !text.isEmpty else { throw .missingPath(specification: text) }
             path = text
@@ -52,11 +67,13 @@ public struct LUNSpecification: Equatable, Sendable {
         for item in Self.split(text) {
             let (key, value) = Self.keyAndValue(item)
             guard seen.insert(key).inserted else {
-                throw .repeatedKey(key, specification: text)
+                throw .repeatedKey(key, specification: shown)
             }
-            try apply(key: key, value: value, specification: text)
+            try apply(key: key, value: value, specification: shown)
         }
-        guard !path.isEmpty else { throw .missingPath(specification: text) }
+        iSCSI = try iSCSIKeys.configuration(specification: shown)
+        guard path.isEmpty || iSCSI == nil else { throw .twoSources(specification: shown) }
+        guard !path.isEmpty || iSCSI != nil else { throw .missingPath(specification: shown) }
     }
 
     private mutating func apply(
@@ -79,6 +96,8 @@ public struct LUNSpecification: Equatable, Sendable {
                 throw .illegalBlockSize(value ?? "", specification: specification)
             }
             blockSize = size
+        case _ where ISCSISpecification.keys.contains(key):
+            try iSCSIKeys.apply(key: key, value: value, specification: specification)
         default:
             throw .unknownKey(key, specification: specification)
         }
@@ -117,7 +136,8 @@ public struct LUNSpecification: Equatable, Sendable {
             resolved.append(
                 LUNConfiguration(
                     target: target, lun: lun, path: specification.path,
-                    isReadOnly: specification.isReadOnly, blockSize: specification.blockSize))
+                    isReadOnly: specification.isReadOnly, blockSize: specification.blockSize,
+                    iSCSI: specification.iSCSI))
         }
         return resolved
     }
@@ -126,7 +146,9 @@ public struct LUNSpecification: Equatable, Sendable {
 // MARK: Parsing
 
 extension LUNSpecification {
-    private static let keys: Set<String> = ["target", "lun", "path", "readonly", "block-size"]
+    private static let keys: Set<String> = Set(ISCSISpecification.keys).union([
+        "target", "lun", "path", "readonly", "block-size",
+    ])
 
     /// Whether the text is pairs rather than a path: its first item is a known key, or looks like a
     /// key that was mistyped (letters before the first `=`, and no slash).
@@ -163,7 +185,7 @@ extension LUNSpecification {
         return (String(item[..<equals]), String(item[item.index(after: equals)...]))
     }
 
-    private static func number(
+    static func number(
         _ key: String, _ value: String?, _ limit: Int, _ specification: String
     ) throws(ConfigurationError) -> Int {
         guard let value, let number = Int(value), (0...limit).contains(number) else {
@@ -173,7 +195,7 @@ extension LUNSpecification {
         return number
     }
 
-    private static func flag(
+    static func flag(
         _ key: String, _ value: String?, _ specification: String
     ) throws(ConfigurationError) -> Bool {
         switch value {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import ISCSIBackstore
 import LinuxIO
 import Logging
 
@@ -18,6 +19,7 @@ public enum Service {
     /// - Parameter configuration: checked.
     /// - Throws: why the service could not start; nothing is left behind then.
     public static func run(_ configuration: ServiceConfiguration) throws(ServiceFailure) {
+        ProcessArguments.overwrite { ISCSIURL.secretRange(in: $0) }
         LoggingSetup.bootstrap(level: configuration.logLevel)
         ProcessEnvironment.raiseDescriptorLimit()
         do {
