@@ -30,8 +30,8 @@ public enum ISCSIInitiatorName {
     ///
     /// The corresponding C function is `gethostname`.
     private static var hostName: String {
+        // SAFETY: gethostname writes less than the capacity, so that the last byte stays NUL.
         let name = unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: 256) { text in
-            // SAFETY: gethostname writes less than the capacity, so that the last byte stays NUL.
             unsafe text.initialize(repeating: 0)
             guard let start = text.baseAddress, unsafe gethostname(start, 255) == 0 else {
                 return ""

@@ -17,6 +17,10 @@ protocol LibraryConnectionOwner: AnyObject {
 /// The library's own reconnection is switched off, because it takes a new ISID, forgets what was
 /// negotiated and repeats what must not be repeated. A broken connection is never mended; its
 /// session makes another. Everything here runs on the loop's thread.
+//
+// SAFETY: the context lives from `init` to `destroy`, which every session calls once; the library runs
+// only within calls from here, on one thread, and copies the strings that it is given. The pointer that
+// its callbacks bring is this object, which its session holds for as long as the library may call.
 @safe final class LibraryConnection {
     /// How the login ended.
     enum LoginEnd: Equatable {

@@ -8,6 +8,10 @@ import LinuxIO
 ///
 /// A task lies at a fixed address and is used again and again: the library allocates nothing for
 /// it, and the memory pieces of a command are used where they are.
+//
+// SAFETY: the three arrays have `count` elements, initialised or plain data, from `init` to `deinit`;
+// every index comes from the list of the free ones or is checked by `index(of:)`. The library works on a
+// task only until it has called back, or its context is gone; one thread uses all of it.
 @safe final class LibrarySlots {
     /// Pieces that one readv or writev takes (IOV_MAX).
     private static let maximumPieces = 1024

@@ -70,8 +70,8 @@ enum LibraryLog {
 
     /// What the library calls for each line.
     static let function: iscsi_log_fn = { _, message in
-        guard let message = unsafe message else { return }
         // SAFETY: a C string that the library owns; copied within the call.
+        guard let message = unsafe message else { return }
         let line = unsafe String(cString: message)
         // Challenges and responses are nobody's business.
         if line.contains("CHAP_") { return }

@@ -83,6 +83,7 @@ private final class ResolverResult: Sendable {
     ///
     /// The corresponding C function is `getaddrinfo`.
     func lookUp() -> Int {
+        // SAFETY: the hints are a local of zeroes and numbers.
         var hints = unsafe addrinfo()
         unsafe hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
         var list: UnsafeMutablePointer<addrinfo>?

@@ -3,7 +3,9 @@
 import Foundation
 
 /// A network namespace of its own, joined to ours by two virtual Ethernet ports; nothing leads
-/// further. Removed when this object goes.
+/// further.
+///
+/// Removed when this object goes.
 public final class Network {
     /// The address of the far end, and of ours.
     public let farAddress: String
