@@ -131,7 +131,7 @@ let package = Package(
                 "ISCSITests", ["ISCSIBackstore", "SCSI", "LinuxIO", "Targets"],
                 packages: [logging]),
             .testTarget(
-                name: "GuestTests", dependencies: ["Guests"], path: "Tests/Guests",
+                name: "GuestTests", dependencies: ["Guests", "Targets"], path: "Tests/Guests",
                 exclude: ["Image", "Program", "README.md", "Scenarios"], swiftSettings: strict),
             tests("SCSITests", ["SCSI", "BlockStorage", "LinuxIO", "Stores"]),
             tests(

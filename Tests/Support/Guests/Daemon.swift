@@ -20,8 +20,11 @@ public final class Daemon: Sendable {
     /// - Parameters:
     ///   - disabledFeatures: passed as `--disable-feature`, one each.
     ///   - diskMebibytes: the size of the disk at target 0, LUN 0.
+    ///   - furtherUnits: passed as `--lun`, one each.
     /// - Throws: `GuestError` with the daemon's log when it does not become ready.
-    public init(disabledFeatures: [String] = [], diskMebibytes: UInt64 = 256) throws {
+    public init(
+        disabledFeatures: [String] = [], diskMebibytes: UInt64 = 256, furtherUnits: [String] = []
+    ) throws {
         guard FileManager.default.isExecutableFile(atPath: Workspace.daemon) else {
             throw GuestError("\(Workspace.daemon) is missing: build the product vhostd for release")
         }
@@ -36,6 +39,7 @@ public final class Daemon: Sendable {
             "--vsock-path", folder + "/host",
         ]
         arguments += disabledFeatures.flatMap { ["--disable-feature", $0] }
+        arguments += furtherUnits.flatMap { ["--lun", $0] }
         process = try ChildProcess(
             arguments, environment: ["NOTIFY_SOCKET": notification.path],
             errorPath: folder + "/daemon.log", onLine: { _ in })
