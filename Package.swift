@@ -93,6 +93,7 @@ let package = Package(
         .executable(name: "vhostd", targets: ["vhostd"]),
         // For the benchmarks, a package of their own.
         .library(name: "Virtio", targets: ["Virtio", "LinuxIO"]),
+        .library(name: "ISCSI", targets: ["ISCSIBackstore", "SCSI", "LinuxIO"]),
         // For the fuzzers, a package of their own.
         .library(name: "Driver", targets: ["Driver"]),
     ],

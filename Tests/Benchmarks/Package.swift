@@ -8,10 +8,20 @@ let reference = "\(Context.packageDirectory)/.build/reference"
 
 let package = Package(
     name: "benchmarks",
-    dependencies: [.package(name: "vhostd", path: "../..")],
+    dependencies: [
+        .package(name: "vhostd", path: "../.."),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    ],
     targets: [
         .target(name: "CGuest"),
         .systemLibrary(name: "CReference"),
+        .executableTarget(
+            name: "ISCSIBenchmark",
+            dependencies: [
+                .product(name: "ISCSI", package: "vhostd"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: [.swiftLanguageMode(.v6)]),
         .executableTarget(
             name: "RingBenchmark",
             dependencies: ["CGuest", "CReference", .product(name: "Virtio", package: "vhostd")],

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import ISCSIBackstore
+import LinuxIO
+import Logging
+import SCSI
+
+/// Reads at random from one logical unit at an iSCSI target, so many at once, for so long.
+///
+///     ISCSIBenchmark URL BYTES DEPTH SECONDS
+///
+/// Prints reads a second, and microseconds of processor time a read.
+@main
+enum ISCSIBenchmark {
+    static func main() throws {
+        let arguments = CommandLine.arguments
+        guard arguments.count == 5, let byteCount = Int(arguments[2]),
+            let depth = Int(arguments[3]), let seconds = Int(arguments[4])
+        else { return print("usage: ISCSIBenchmark URL BYTES DEPTH SECONDS") }
+        let load = try Load(url: arguments[1], byteCount: byteCount, depth: depth)
+        try load.run(seconds: 1)
+        let before = processorTime()
+        let count = try load.run(seconds: seconds)
+        let used = processorTime() - before
+        let rate = Int(Double(count) / Double(seconds))
+        let cost = (used / Double(count) * 1e6 * 100).rounded() / 100
+        print("\(rate) reads/s  \(cost) us/read")
+    }
+
+    private static func processorTime() -> Double {
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        return Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
+            + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
+    }
+}
+
+/// Keeps reads under way, as the virtio device does: through the bus, ended ones taken at the end
+/// of a turn.
+final class Load: DeferredWork {
+    var isWorkDeferred = false
+    private let loop: EventLoop
+    private let bus: SCSIBus
+    private let pool: WorkerPool
+    private let unit: ISCSILogicalUnit
+    private let byteCount: Int
+    private let blockCount: UInt64
+    private var buffers: [IOVectorArray.Box] = []
+    private var buffersByCommand: [Int: Int] = [:]
+    private var endedCount = 0
+    private var generator = SystemRandomNumberGenerator()
+
+    init(url: String, byteCount: Int, depth: Int) throws {
+        loop = try EventLoop()
+        pool = try WorkerPool(name: "worker", threadCount: 1)
+        bus = SCSIBus(initiator: InitiatorPort(name: "benchmark"), loop: loop)
+        let configuration = ISCSISessionConfiguration(
+            url: try ISCSIURL(url), initiatorName: ISCSIInitiatorName.ofThisHost,
+            sessionIdentifier: 1)
+        let session = ISCSISession(
+            configuration, loop: loop, pool: pool, log: Logger(label: "benchmark"))
+        unit = ISCSILogicalUnit(session: session, bus: bus) { [weak bus] unit in
+            if let lun = LUN(0) { bus?.attach(unit, target: 0, lun: lun) }
+        }
+        self.byteCount = byteCount
+        session.start()
+        try unit.waitUntilReady(within: .seconds(10))
+        blockCount = session.unit?.blockCount ?? 0
+        bus.commands.completionWork = self
+        for _ in 0..<depth { buffers.append(IOVectorArray.Box(byteCount: byteCount)) }
+        for index in 0..<depth { begin(index) }
+    }
+
+    @discardableResult
+    func run(seconds: Int) throws -> Int {
+        endedCount = 0
+        let end = loop.now.advanced(byNanoseconds: UInt64(seconds) * 1_000_000_000)
+        while loop.now < end { try loop.turn(waitingAtMost: .milliseconds(100)) }
+        return endedCount
+    }
+
+    private func begin(_ buffer: Int) {
+        guard let index = bus.commands.reserve(), let lun = LUN(0) else { return }
+        let blocks = UInt64(byteCount / 512)
+        let block = UInt64.random(in: 0..<blockCount / blocks, using: &generator) * blocks
+        // READ(16).
+        let cdb = (
+            (0x8800_0000_0000_0000 | block >> 16).bigEndian, (block << 48 | blocks << 16).bigEndian,
+            UInt64(0), UInt64(0)
+        )
+        bus.commands[index].address = LUNAddress(target: 0, lun: lun)
+        bus.commands[index].attribute = .simple
+        bus.commands[index].cdb = CDB(words: cdb)
+        bus.commands[index].cdbByteCount = 32
+        bus.commands[index].dataOut = nil
+        bus.commands[index].dataOutByteCount = 0
+        bus.commands[index].dataIn = buffers[buffer].pieces
+        bus.commands[index].dataInByteCount = byteCount
+        buffersByCommand[index] = buffer
+        bus.execute(index)
+    }
+
+    func performDeferredWork() {
+        while let index = bus.commands.popEnded() {
+            endedCount += 1
+            let buffer = buffersByCommand[index] ?? 0
+            bus.commands.release(index)
+            begin(buffer)
+        }
+    }
+}
+
+extension IOVectorArray {
+    /// A buffer in pieces of a page, as a guest lays one out.
+    final class Box {
+        private let memory: UnsafeMutableRawPointer
+        private var vectors = IOVectorArray(capacity: 64)
+
+        init(byteCount: Int) {
+            memory = .allocate(byteCount: byteCount, alignment: 4096)
+            for offset in stride(from: 0, to: byteCount, by: 4096) {
+                vectors.append(memory + offset, byteCount: min(4096, byteCount - offset))
+            }
+        }
+
+        deinit { memory.deallocate() }
+
+        var pieces: IOVectorSlice { vectors.all }
+    }
+}
