@@ -105,7 +105,8 @@ let package = Package(
     targets: [
         .target(name: "CLinux"),
         .systemLibrary(name: "CLibaio", providers: [.apt(["libaio-dev"])]),
-        .systemLibrary(name: "CLibiscsi", providers: [.apt(["libiscsi-dev"])]),
+        // Loads libiscsi when it is asked for; its headers are those of the package libiscsi-dev.
+        .target(name: "CLibiscsi"),
         .executableTarget(
             name: "vhostd", dependencies: ["Service", arguments], swiftSettings: strict),
     ]

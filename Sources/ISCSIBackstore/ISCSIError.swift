@@ -20,6 +20,7 @@ public enum ISCSIError: Error, Equatable, Sendable {
     case unconnectable(portal: String, reason: String)
     case connectTimeout(portal: String, Duration)
     case outOfMemory
+    case noLibrary
 
     // The login.
     case loginRefused(portal: String, status: UInt16)
@@ -81,6 +82,8 @@ extension ISCSIError: CustomStringConvertible {
             "no connection to \(portal): \(reason)"
         case .connectTimeout(let portal, let limit):
             "no connection to \(portal) within \(limit)"
+        case .noLibrary:
+            "libiscsi.so.7 (the Debian package libiscsi7) is not installed"
         case .outOfMemory:
             "libiscsi has no memory"
         case .loginRefused(let portal, let status):

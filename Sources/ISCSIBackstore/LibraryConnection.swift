@@ -52,6 +52,7 @@ protocol LibraryConnectionOwner: AnyObject {
         _ configuration: ISCSISessionConfiguration, owner: any LibraryConnectionOwner
     ) throws(ISCSIError) {
         Self.brokenPipesAreErrors
+        guard cl_iscsi_load() == 0 else { throw .noLibrary }
         // SAFETY: the library copies every string that it is given.
         guard let context = unsafe iscsi_create_context(configuration.initiatorName) else {
             throw .outOfMemory
