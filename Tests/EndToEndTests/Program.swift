@@ -55,6 +55,25 @@ final class Program {
         get throws { try ProcessFootprint(of: process.processID) }
     }
 
+    /// What the program holds once it has nothing left to do.
+    ///
+    /// - Throws: when it does not come to rest within 20 seconds.
+    var settledFootprint: ProcessFootprint {
+        get throws {
+            var last = try footprint
+            var alike = 0
+            for _ in 0..<400 where alike < 6 {
+                usleep(50_000)
+                let next = try footprint
+                let rests = next.holdsAsMuch(as: last) && next.processorTime == last.processorTime
+                alike = rests ? alike + 1 : 0
+                last = next
+            }
+            guard alike == 6 else { throw GuestError("the program does not rest: \(last)") }
+            return last
+        }
+    }
+
     /// Waits until a socket at the path in the folder takes connections.
     func waitUntilListening(_ name: String) throws {
         for _ in 0..<2000 {
