@@ -61,6 +61,7 @@ extension SCSIDevice {
         }
         let outByteCount = Int(buffer.readableLength) &- sizes.headerByteCount
         let inByteCount = Int(buffer.writableLength) &- sizes.responseByteCount
+        if buffer.isCut { return failCut(index, from: served) }
         guard outByteCount >= 0, outByteCount == 0 || inByteCount == 0,
             let header = RequestHeader(
                 requests[index].pieces.slice(buffer.readablePieces),
@@ -145,6 +146,13 @@ extension SCSIDevice {
         pieces.store(
             ResponseHeader(senseLength: 0, residual: 0, status: .good, response: .failure))
         giveBack(index, writtenLength: byteCount)
+    }
+
+    /// A request of which a part lies in memory that the front-end does not share.
+    @inline(never)
+    private func failCut(_ index: Int, from served: ServedQueue) {
+        reportCut(served)
+        fail(index)
     }
 
     /// A request that cannot even be answered.

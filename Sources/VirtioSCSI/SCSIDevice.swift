@@ -162,6 +162,16 @@ public final class SCSIDevice: VirtioDevice {
             "queue broken by its driver",
             metadata: ["queue": "\(queue.number)", "reason": "\(reason)"])
     }
+
+    /// A buffer lies in memory that the front-end does not share; one line a queue.
+    func reportCut(_ queue: ServedQueue) {
+        guard queue.noteCut() else { return }
+        logger.warning(
+            """
+            the front-end does not share all memory of the guest: requests there fail; set share=on \
+            for every memory backend, those that are plugged in later too
+            """, metadata: ["queue": "\(queue.number)"])
+    }
 }
 
 extension SCSIDevice: DeferredWork {

@@ -12,6 +12,7 @@ final class ServedQueue {
         var isStopping = false
         var isBroken = false
         var hasUsed = false
+        var hasCut = false
     }
 
     private let state = Cell(State())
@@ -37,6 +38,14 @@ final class ServedQueue {
 
     func markBroken() {
         state.value.isBroken = true
+    }
+
+    /// Notes a buffer that lies outside shared memory.
+    ///
+    /// - Returns: whether it is the first one.
+    func noteCut() -> Bool {
+        defer { state.value.hasCut = true }
+        return !state.value.hasCut
     }
 
     /// Gives a buffer back.

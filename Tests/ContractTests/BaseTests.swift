@@ -142,7 +142,9 @@ struct BaseTests {
     func broken(format: RingFormat) throws {
         let ring = try RingContext(format, RingOptions(size: 8))
         ring.offer(1)
-        ring.driver.offerRaw([RawDescriptor(address: 1 << 40, length: 1)])
+        ring.driver.offerRaw([
+            RawDescriptor(address: 1 << 40, length: 1, flags: RawDescriptor.indirect)
+        ])
         try ring.take()
         let base = ring.queue.base & 0xFFFF
         #expect(throws: VirtqueueError.self) { try ring.take() }

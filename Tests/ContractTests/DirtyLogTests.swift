@@ -39,9 +39,11 @@ struct DirtyLogTests {
     func data(format: RingFormat) throws {
         let (ring, log) = try ring(format, logsRing: false)
         log.isTooLate = { ring.driver.hasUsed }
-        // Segments that begin and end at, before and behind a page's border, and cross regions.
+        // Segments that begin and end at, before and behind a page's border, and cross regions; some
+        // are empty (CVE-2019-14835).
         let writable = [
-            Segment(at: 0x40_0FFF, byteCount: 2), Segment(at: 0x40_3000, byteCount: 4096),
+            Segment(at: 0x40_0FFF, byteCount: 2), Segment(at: 0x40_2000, byteCount: 0),
+            Segment(at: 0x40_3000, byteCount: 4096), Segment(at: 0x7FFF_0000, byteCount: 0),
             Segment(at: 0x40_5FFF, byteCount: 1), Segment(at: 0x40_8001, byteCount: 8190),
             Segment(at: 0x4F_FFFF, byteCount: 2),
         ]

@@ -28,7 +28,7 @@ struct MalformedChainTests {
         Segment(at: 0x1F_FFFF, byteCount: 2),
         Segment(at: 0x1F_F000, byteCount: 0x1001),
         Segment(at: 0x20_0000, byteCount: 1),
-        Segment(at: 0x1F_FFF0, byteCount: 0xFFFF_FFFF),
+        Segment(at: 0x1F_FFF0, byteCount: 0xFFFF_FF00),
         Segment(at: 0x1F_0000, byteCount: 0x22_0000),
         Segment(at: 0x41_FFFF, byteCount: 2),
         Segment(at: 0x40_FFFF, byteCount: 0x1_0002),
@@ -36,7 +36,7 @@ struct MalformedChainTests {
         Segment(at: 0xFFFF_FFFF_FFFF_FFFF, byteCount: 1),
         Segment(at: 0xFFFF_FFFF_FFFF_0000, byteCount: 0x1_0000),
         Segment(at: 0xFFFF_FFFF_FFFF_0000, byteCount: 0x1_0001),
-        Segment(at: 0xFFFF_FFFF_FFFF_FFFF, byteCount: 0xFFFF_FFFF),
+        Segment(at: 0xFFFF_FFFF_FFFF_FFFF, byteCount: 0xFFFF_FF00),
         Segment(at: 0x8000_0000_0000_0000, byteCount: 0x10),
     ]
 
@@ -73,23 +73,63 @@ struct MalformedChainTests {
     }
 
     @Test(
-        "is one with a descriptor outside memory, at each place of the chain",
+        "is none with a descriptor outside memory, but it is cut there",
         arguments: RingFormat.allCases, outside)
     func outsideMemory(format: RingFormat, segment: Segment) throws {
-        let expected = VirtqueueError.bufferOutsideMemory(
-            GuestAddress(segment.address), byteCount: segment.byteCount)
+        let ring = try RingContext(format, RingOptions(size: 32), in: try Self.memory())
+        let good = ring.memory.segment([1, 2, 3, 4])
         for placement in [Chain.Placement.direct, .indirect] {
             for place in 0..<4 {
-                try Self.expectBreak(format, expected) { ring in
-                    let good = ring.memory.segment(byteCount: 4)
-                    var segments = [good, good, good, good]
-                    segments[place] = segment
-                    ring.driver.offer(
-                        Chain(
-                            readable: Array(segments[0..<2]), writable: Array(segments[2..<4]),
-                            placement: placement))
-                }
+                var segments = [good, good, good, good]
+                segments[place] = segment
+                ring.driver.offer(
+                    Chain(
+                        readable: Array(segments[0..<2]), writable: Array(segments[2..<4]),
+                        placement: placement))
+                ring.offer(9)
+                let cut = try #require(try ring.take())
+                #expect(cut.isCut)
+                #expect(cut.readableLength == [0, 4, 8, 8][place])
+                #expect(cut.writableLength == [8, 8, 0, 4][place])
+                #expect(ring.readableBytes(of: cut).count == [0, 4, 8, 8][place])
+                #expect(cut.descriptorCount == (placement == .direct ? 4 : 1))
+                let next = try #require(try ring.take())
+                #expect(!next.isCut && ring.readableBytes(of: next)[0] == 9)
+                // As any other it can be handed back, and is put with what was written.
+                ring.queue.handBack(2)
+                let again = try #require(try ring.take())
+                #expect(again.isCut && again.writableLength == cut.writableLength)
+                _ = try ring.take()
+                ring.queue.put(
+                    UsedBuffer(id: again.id, writtenLength: UInt32(again.writableLength)))
+                ring.queue.put(UsedBuffer(id: next.id, writtenLength: 0))
+                ring.queue.flush()
+                let lengths = try ring.driver.reapAll().map(\.writtenLength)
+                #expect(lengths == [UInt32(again.writableLength), 0])
             }
+        }
+        #expect(ring.queue.breakage == nil)
+    }
+
+    @Test(
+        "is one that is wrong besides being outside memory", arguments: RingFormat.allCases)
+    func outsideMemoryAndWrong(format: RingFormat) throws {
+        for order in [[2, 0], [2, 2, 0]] as [[UInt16]] {
+            try Self.expectBreak(format) { ring in
+                ring.driver.offerRaw(
+                    order.enumerated().map { index, flags in
+                        RawDescriptor(
+                            address: 0x20_0000, length: 1,
+                            flags: flags | (index + 1 < order.count ? 1 : 0))
+                    })
+            }
+        }
+        let longest = 0xffff_ffff
+        try Self.expectBreak(format, .bufferTooLong(byteCount: 2 * UInt64(longest))) { ring in
+            ring.driver.offer(
+                Chain(
+                    readable: [Segment(at: 0x20_0000, byteCount: longest)],
+                    writable: [Segment(at: 0x20_0000, byteCount: longest)]))
         }
     }
 
@@ -238,7 +278,9 @@ struct MalformedChainTests {
     @Test("leaves nothing behind when it breaks first", arguments: RingFormat.allCases)
     func first(format: RingFormat) throws {
         let ring = try RingContext(format, RingOptions(size: 4), in: try Self.memory())
-        ring.driver.offerRaw([RawDescriptor(address: 0, length: 1)])
+        ring.driver.offerRaw([
+            RawDescriptor(address: 0, length: 1, flags: RawDescriptor.indirect)
+        ])
         for _ in 0..<3 { #expect(throws: VirtqueueError.self) { try ring.take() } }
         #expect(ring.queue.outstandingCount == 0)
         let calls = CallCounter()
@@ -256,7 +298,9 @@ struct MalformedChainTests {
             let ring = try RingContext(format, RingOptions(size: 8), in: try Self.memory())
             let device = TestDevice(batching: batching)
             for byte: UInt8 in 1...5 { ring.offer(byte) }
-            ring.driver.offerRaw([RawDescriptor(address: 0, length: 1)])
+            ring.driver.offerRaw([
+                RawDescriptor(address: 0, length: 1, flags: RawDescriptor.indirect)
+            ])
             ring.offer(6)
             #expect(device.run(ring.queue) == 5)
             #expect(device.run(ring.queue) == 0)

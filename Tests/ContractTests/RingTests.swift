@@ -187,4 +187,29 @@ struct RingTests {
             #expect(ring.driver.writtenBytes(of: reaped) == [1, 2, 3])
         }
     }
+
+    @Test(
+        "works, or is refused, wherever in its file a region begins", arguments: RingFormat.allCases
+    )
+    func oddOffset(format: RingFormat) throws {
+        for offset: UInt64 in [1, 2, 3, 4, 7, 8, 12, 15, 4095, 4097] {
+            let memory = try TestMemory(byteCount: 65536, fileOffset: offset)
+            let ring: RingContext
+            do {
+                ring = try RingContext(format, RingOptions(size: 4), in: memory)
+            } catch {
+                #expect(error is VirtqueueError && offset % 16 != 0, "\(error)")
+                continue
+            }
+            for byte: UInt8 in 1...9 {
+                ring.driver.offer(readable: [[byte]], writable: [3], placement: .indirect)
+                let buffer = try #require(try ring.take())
+                ring.write([byte, byte, byte], to: buffer)
+                ring.finish(writtenLength: 3)
+                let reaped = try #require(try ring.driver.reap())
+                #expect(ring.driver.writtenBytes(of: reaped) == [byte, byte, byte])
+            }
+            #expect(memory.canariesAreIntact)
+        }
+    }
 }

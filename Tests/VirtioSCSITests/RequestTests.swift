@@ -140,6 +140,30 @@ struct RequestTests {
         #expect(answers.map(\.usedLength) == [108, 108])
     }
 
+    @Test(
+        "answers FAILURE when a part of the data is not in shared memory, and goes on",
+        arguments: RingFormat.allCases)
+    func outsideMemory(format: RingFormat) throws {
+        let guest = try SCSIGuest(format)
+        let before = guest.store[5]
+        let nowhere = Segment(at: 0x7fff_ffff_0000, byteCount: 512)
+        func header(_ cdb: [UInt8]) -> Segment { guest.memory.segment(SCSIGuest.header(cdb)) }
+        func room(_ byteCount: Int) -> Segment { guest.memory.segment(byteCount: byteCount) }
+        let chains = [
+            Chain(readable: [header(Self.write), room(512), nowhere], writable: [room(108)]),
+            Chain(readable: [header(Self.read)], writable: [room(108), nowhere, room(512)]),
+            Chain(readable: [nowhere], writable: [room(108)]),
+        ]
+        for chain in chains { guest.rings[2].offer(chain) }
+        guest.device.driverNotified(queueAt: 2)
+        try guest.turn()
+        let used = try guest.rings[2].reapAll()
+        #expect(used.map(\.writtenLength) == [108, 108, 108])
+        #expect(used.map { guest.memory.read([$0.chain.writable[0]])[11] } == [9, 9, 9])
+        #expect(guest.store[5] == before)
+        #expect(try guest.send(Self.read, in: [1024])?.response == 0)
+    }
+
     @Test("is broken by a request without room for its response, alone")
     func broken() throws {
         let guest = try SCSIGuest(requestQueues: 2)

@@ -93,10 +93,10 @@ struct VirtqueueTests {
         let (driver, queue, _) = try queue(format)
         var pieces = IOVectorArray(capacity: 1)
         driver.offer(readable: [[1]])
-        driver.offerRaw([RawDescriptor(address: 0x10, length: 5)])
+        driver.offerRaw([RawDescriptor(address: 0x10, length: 5, flags: RawDescriptor.indirect)])
         driver.offer(readable: [[1]])
         let buffer = try #require(try queue.take(&pieces))
-        let error = VirtqueueError.bufferOutsideMemory(GuestAddress(0x10), byteCount: 5)
+        let error = VirtqueueError.indirectTableLength(byteCount: 5, limit: 1026)
         #expect(throws: error) { try queue.take(&pieces) }
         #expect(throws: error) { try queue.take(&pieces) }
         #expect(queue.breakage == error)

@@ -25,6 +25,12 @@ import Synchronization
         self.byteCount = byteCount
     }
 
+    /// Whether the area starts at a multiple of `alignment` bytes in our own address space.
+    func isAligned(to alignment: Int) -> Bool {
+        // SAFETY: only looked at as a number.
+        unsafe UInt(bitPattern: base) % UInt(alignment) == 0
+    }
+
     @inline(__always)
     private func address(at offset: Int, byteCount: Int) -> UnsafeMutableRawPointer {
         assert(offset >= 0 && offset + byteCount <= self.byteCount, "an access lies in the area")

@@ -67,7 +67,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
         while true {
             let descriptor = descriptors[index]
             if (descriptor.flags ^ flags) & DescriptorFlags.write != 0 {
-                if !descriptor.isWritable { return failed(at: index, &pieces, from: firstPiece) }
+                if !descriptor.isWritable { return takeCut(&pieces, from: firstPiece) }
                 readableLength = length
                 firstWritable = end.index(in: pieces)
             }
@@ -79,7 +79,7 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
             } else if let next = append(index, at: end, &pieces) {
                 end = next
             } else {
-                return failed(at: index, &pieces, from: firstPiece)
+                return takeCut(&pieces, from: firstPiece)
             }
             length &+= UInt64(descriptor.length)
             index &+= 1
@@ -90,25 +90,39 @@ struct QueueCore<Format: Ring & ~Copyable>: ~Copyable {
             readableLength = length
             firstWritable = pieces.count
         }
-        let id = descriptors[index &- 1].id
-        let entries =
-            flags & DescriptorFlags.indirect != 0
-            ? entriesOfTable(endingAt: index) : index &- batch.position
-        let outstanding = self.outstanding.view
-        guard length <= 1 << 32, outstanding[Int(id)].entries == 0 else {
-            return refused(length, id, &pieces, from: firstPiece)
+        guard length <= 1 << 32 else {
+            return broken(.bufferTooLong(byteCount: length), &pieces, from: firstPiece)
         }
         let writableLength = length &- readableLength
-        outstanding[Int(id)] = OutstandingBuffer(
-            writableLength: UInt32(truncatingIfNeeded: min(writableLength, 0xffff_ffff)),
-            entries: UInt16(truncatingIfNeeded: entries), previous: lastTaken)
-        lastTaken = id
-        outstandingCount &+= 1
-        if isCareNeeded { noteTaken(id, entries: entries, until: index) }
-        batch.position = index
+        guard let (id, entries) = claim(until: index, writableLength: writableLength) else {
+            return broken(
+                .alreadyTaken(id: descriptors[index &- 1].id), &pieces, from: firstPiece)
+        }
         return Buffer(
             id: id, entries: entries, pieces: (firstPiece, firstWritable, pieces.count),
             readableLength: readableLength, writableLength: writableLength)
+    }
+
+    /// Notes that the chain from `batch.position` to `end` is taken, and goes on behind it.
+    ///
+    /// - Returns: the buffer's id and the ring entries that it uses; nil when it is taken already.
+    @inline(__always)
+    private mutating func claim(
+        until end: Int, writableLength: UInt64
+    ) -> (id: UInt16, entries: Int)? {
+        let last = batch.descriptors[end &- 1]
+        let entries =
+            last.isIndirect ? entriesOfTable(endingAt: end) : end &- batch.position
+        let outstanding = self.outstanding.view
+        guard outstanding[Int(last.id)].entries == 0 else { return nil }
+        outstanding[Int(last.id)] = OutstandingBuffer(
+            writableLength: UInt32(truncatingIfNeeded: min(writableLength, 0xffff_ffff)),
+            entries: UInt16(truncatingIfNeeded: entries), previous: lastTaken)
+        lastTaken = last.id
+        outstandingCount &+= 1
+        if isCareNeeded { noteTaken(last.id, entries: entries, until: end) }
+        batch.position = end
+        return (last.id, entries)
     }
 
     /// Appends a descriptor that is empty, lies in another region than the last one, or in several.
@@ -201,32 +215,60 @@ extension QueueCore where Format: ~Copyable {
         return entries
     }
 
-    /// Breaks the queue at a buffer of which the descriptor at `index` is wrong.
+    /// Takes a buffer of which not every part can be reached, or breaks the queue at it.
     @inline(never)
-    private mutating func failed(
-        at index: Int, _ pieces: inout IOVectorArray, from firstPiece: Int
+    private mutating func takeCut(
+        _ pieces: inout IOVectorArray, from firstPiece: Int
     ) -> Buffer? {
-        let descriptor = batch.descriptors[index]
-        let isInOrder =
-            descriptor.isWritable || index == batch.position
-            || !batch.descriptors[index - 1].isWritable
-        return broken(
-            isInOrder
-                ? .bufferOutsideMemory(
-                    GuestAddress(descriptor.address), byteCount: descriptor.length)
-                : .readableAfterWritable(id: descriptor.id), &pieces, from: firstPiece)
+        pieces.truncate(to: firstPiece)
+        var index = batch.position
+        let readable = appendReachable(of: &index, isWritable: false, &pieces)
+        let firstWritable = pieces.count
+        let writable = appendReachable(of: &index, isWritable: true, &pieces)
+        let last = batch.descriptors[index - 1]
+        if last.hasNext {
+            return broken(
+                .readableAfterWritable(id: batch.descriptors[index].id), &pieces, from: firstPiece)
+        }
+        let length = readable.length + writable.length
+        guard length <= 1 << 32 else {
+            return broken(.bufferTooLong(byteCount: length), &pieces, from: firstPiece)
+        }
+        guard let (id, entries) = claim(until: index, writableLength: writable.reachable) else {
+            return broken(.alreadyTaken(id: last.id), &pieces, from: firstPiece)
+        }
+        return Buffer(
+            id: id, entries: entries, pieces: (firstPiece, firstWritable, pieces.count),
+            readableLength: readable.reachable, writableLength: writable.reachable,
+            isCut: readable.reachable + writable.reachable != length)
     }
 
-    /// Breaks the queue at a buffer that is too long, or taken already.
-    @inline(never)
-    private mutating func refused(
-        _ byteCount: UInt64, _ id: UInt16, _ pieces: inout IOVectorArray, from firstPiece: Int
-    ) -> Buffer? {
-        broken(
-            byteCount > 1 << 32 ? .bufferTooLong(byteCount: byteCount) : .alreadyTaken(id: id),
-            &pieces, from: firstPiece)
+    /// Appends the pieces of the descriptors from `index` on that may be written, or that may be
+    /// read, up to the first that cannot be reached; `index` goes behind the last one.
+    ///
+    /// - Returns: bytes in all, and bytes that can be reached.
+    private mutating func appendReachable(
+        of index: inout Int, isWritable: Bool, _ pieces: inout IOVectorArray
+    ) -> (length: UInt64, reachable: UInt64) {
+        var length: UInt64 = 0
+        var reachable: UInt64 = 0
+        while index == batch.position || batch.descriptors[index - 1].hasNext {
+            let descriptor = batch.descriptors[index]
+            guard descriptor.isWritable == isWritable else { break }
+            let byteCount = UInt64(descriptor.length)
+            if reachable == length,
+                memory.value.append(descriptor.address, byteCount: byteCount, to: &pieces)
+            {
+                reachable += byteCount
+            }
+            length += byteCount
+            index += 1
+        }
+        return (length, reachable)
     }
 
+    /// Breaks the queue at a buffer.
+    @inline(never)
     private mutating func broken(
         _ error: VirtqueueError, _ pieces: inout IOVectorArray, from firstPiece: Int
     ) -> Buffer? {

@@ -23,6 +23,10 @@ struct RingAreas {
             else {
                 throw .areaOutsideMemory(area, address, byteCount: part.byteCount)
             }
+            // The front-end may have mapped the region at an odd offset of its file.
+            guard found.isAligned(to: part.1) else {
+                throw .misalignedArea(area, address, alignment: part.1)
+            }
             return found
         }
         descriptor = try map(.descriptor, configuration.descriptorArea, layout.descriptor)

@@ -5,29 +5,29 @@
 ///
 /// A small value; the pieces of memory stand in the `IOVectorArray` that it was taken into.
 public struct Buffer: BitwiseCopyable, Sendable {
-    /// Id, entries and first piece, from the low bits up.
+    /// Id, entries, first piece and, in the last bit, whether the buffer is cut, from the low bits up.
     ///
     /// Whole words: a queue gives a buffer as four registers full, and nobody packs and unpacks
     /// smaller fields on the way.
     private let place: UInt64
     /// How many pieces may be read, and how many may be written, from the low bits up.
     private let pieceCounts: UInt64
-    /// Bytes that the device may read.
+    /// Bytes that the device may read, as far as they can be reached.
     public let readableLength: UInt64
     private let writable: OptionalRoom
 
-    /// Bytes that the device may write.
+    /// Bytes that the device may write, as far as they can be reached.
     @inline(__always)
     public var writableLength: UInt64 { writable.value }
 
     @inline(__always)
     init(
         id: UInt16, entries: Int, pieces: (first: Int, firstWritable: Int, end: Int),
-        readableLength: UInt64, writableLength: UInt64
+        readableLength: UInt64, writableLength: UInt64, isCut: Bool = false
     ) {
         place =
             UInt64(id) | UInt64(truncatingIfNeeded: entries) &<< 16
-            | UInt64(truncatingIfNeeded: pieces.first) &<< 32
+            | UInt64(truncatingIfNeeded: pieces.first) &<< 32 | (isCut ? Self.cutBit : 0)
         pieceCounts =
             UInt64(truncatingIfNeeded: pieces.firstWritable &- pieces.first)
             | UInt64(truncatingIfNeeded: pieces.end &- pieces.firstWritable) &<< 32
@@ -45,7 +45,16 @@ public struct Buffer: BitwiseCopyable, Sendable {
 
     /// Where the device-readable pieces start in the list.
     @inline(__always)
-    public var firstPiece: UInt32 { UInt32(truncatingIfNeeded: place &>> 32) }
+    public var firstPiece: UInt32 { UInt32(truncatingIfNeeded: (place & ~Self.cutBit) &>> 32) }
+
+    /// Whether a part of the buffer lies outside the memory that the front-end shares.
+    ///
+    /// Legal, if rare: QEMU leaves out memory that is hot-plugged and not shared. Readable and writable
+    /// pieces each end before the first part that cannot be reached; the request has to fail.
+    @inline(__always)
+    public var isCut: Bool { place & Self.cutBit != 0 }
+
+    private static var cutBit: UInt64 { 1 << 63 }
 
     /// How many pieces the device may read.
     @inline(__always)

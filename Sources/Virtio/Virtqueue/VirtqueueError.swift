@@ -35,8 +35,6 @@ public enum VirtqueueError: Error, Equatable, Sendable {
     case nextOutOfRange(index: UInt16, limit: Int)
     /// A chain has more descriptors than there are, so it loops (virtio 1.3 §2.7.5.2).
     case chainTooLong(limit: Int)
-    /// A descriptor lies outside the memory that the front-end shares.
-    case bufferOutsideMemory(GuestAddress, byteCount: UInt32)
     /// A device-readable descriptor follows a device-writable one (virtio 1.3 §2.7.4.2).
     case readableAfterWritable(id: UInt16)
     /// A buffer is longer than 2^32 bytes (virtio 1.3 §2.7.5.2).
@@ -82,8 +80,6 @@ extension VirtqueueError: CustomStringConvertible {
             "a chain goes on at descriptor \(index) of \(limit)"
         case .chainTooLong(let limit):
             "a chain has more than \(limit) descriptors, or loops"
-        case .bufferOutsideMemory(let address, let byteCount):
-            "the buffer at \(address) of \(byteCount) bytes lies outside the shared memory"
         case .readableAfterWritable(let id):
             "in buffer \(id) a readable descriptor follows a writable one"
         case .bufferTooLong(let byteCount):
