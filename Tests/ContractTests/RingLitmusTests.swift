@@ -8,8 +8,10 @@ import Testing
 import Virtio
 
 /// Each side publishes something and then looks whether the other one wants to know, at the same
-/// moment. Without a full fence in between, on x86-64 as on arm64, both may look too early, and then
-/// both go to sleep.
+/// moment.
+///
+/// Without a full fence in between, on x86-64 as on arm64, both may look too early, and then both
+/// go to sleep.
 @Suite("Publishing and asking at the same moment", .serialized)
 struct RingLitmusTests {
     @Test(
