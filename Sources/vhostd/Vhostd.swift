@@ -14,7 +14,7 @@ struct Vhostd: ParsableCommand {
             the sockets; the guest sees a SCSI disk and a vsock device.
             """,
         version: Service.version,
-        subcommands: [RunCommand.self])
+        subcommands: [RunCommand.self, CheckCommand.self])
 
     static func main() {
         var command: any ParsableCommand
@@ -25,6 +25,9 @@ struct Vhostd: ParsableCommand {
         }
         do {
             try command.run()
+        } catch let mistake as ConfigurationError {
+            printError(mistake.description)
+            exit(withStatus: .usage)
         } catch let failure as ServiceFailure {
             printError(failure.description)
             exit(withStatus: .failure)
@@ -40,6 +43,6 @@ enum ExitStatus: Int32 {
     case success = 0
     /// It could not start, or could not go on.
     case failure = 1
-    /// The command line is wrong; starting it again the same way cannot help.
+    /// The command line or the configuration is wrong; starting it again the same way cannot help.
     case usage = 2
 }

@@ -27,6 +27,24 @@ struct LifecycleTests {
         for name in ["s", "v", "h"] { #expect(!program.exists(name), "\(name)") }
     }
 
+    @Test("takes its configuration from a file")
+    func configurationFile() throws {
+        let program = try Program(["run", "--config", "@/vm1.toml", "--scsi-socket", "@/s"]) {
+            try Program.makeFile($0 + "/disk", byteCount: 16 << 20)
+            try Program.writeFile(
+                $0 + "/vm1.toml",
+                """
+                [scsi]
+                socket = "overridden by the flag"
+                [[scsi.lun]]
+                path = "\($0)/disk"
+                """)
+        }
+        try program.waitUntilListening("s")
+        program.terminate()
+        #expect(program.exitStatus() == .exited(0))
+    }
+
     @Test("replaces sockets that a killed one left behind")
     func staleSockets() throws {
         let first = try makeService()

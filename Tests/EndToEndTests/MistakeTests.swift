@@ -42,6 +42,20 @@ struct MistakeTests {
     }
 
     @Test(
+        "is ended with status 2 and file, line and key of what is wrong there",
+        arguments: ["run --config", "check"])
+    func wrongConfigurationFile(command: String) throws {
+        let arguments = command.split(separator: " ").map(String.init) + ["@/vm1.toml"]
+        let program = try Program(arguments) {
+            try Program.writeFile($0 + "/vm1.toml", "[scsi]\nsocket = 5\n")
+        }
+        #expect(program.exitStatus() == .exited(2))
+        let message = "vm1.toml:2: scsi.socket: a whole number stands where a string is wanted\n"
+        #expect(program.errors.hasPrefix("vhostd: "), "\(program.errors)")
+        #expect(program.errors.hasSuffix(message), "\(program.errors)")
+    }
+
+    @Test(
         "is ended with status 1 and a sentence about the file",
         arguments: [
             ("@/absent", "absent"),

@@ -91,6 +91,11 @@ final class Program {
         FileManager.default.fileExists(atPath: folder + "/" + name)
     }
 
+    /// Makes a file with a text.
+    static func writeFile(_ path: String, _ text: String) throws {
+        try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+    }
+
     /// Makes a file of so many bytes, all of them zero.
     static func makeFile(_ path: String, byteCount: UInt64) throws {
         guard FileManager.default.createFile(atPath: path, contents: nil),

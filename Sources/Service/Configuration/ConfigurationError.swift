@@ -2,7 +2,9 @@
 
 public import ISCSIBackstore
 
-/// What is wrong with a configuration: the flag, what was written, and what would be right.
+/// What is wrong with a configuration: the place, what was written, and what would be right.
+///
+/// A `flag` or `specification` is the place: a flag, a variable, or a file with its line and key.
 public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case nothingToServe
     case missingCompanion(flag: String, companion: String)
@@ -16,12 +18,22 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case numberOutOfRange(key: String, value: String, limit: Int, specification: String)
     case notAFlag(key: String, value: String, specification: String)
     case illegalBlockSize(String, specification: String)
-    case repeatedLUN(target: Int, lun: Int)
+    case repeatedLUN(target: Int, lun: Int, place: String = "--lun")
     case tooManyTargets(limit: Int)
     case pathTooLong(flag: String, path: String, limit: Int)
     case samePath(flag: String, otherFlag: String, path: String)
-    case illegalCID(UInt64)
-    case unknownFeature(String, known: [String])
+    case illegalCID(UInt64, flag: String = "--guest-cid")
+    case unknownFeature(String, known: [String], flag: String = "--disable-feature")
+    case emptyValue(flag: String)
+    case unfitValue(flag: String, value: String, wanted: String)
+    // In a file.
+    case unreadableFile(path: String, reason: String)
+    case emptyFile(path: String)
+    case syntax(path: String, line: Int, problem: String)
+    case unknownTable(flag: String, known: [String])
+    case misusedTable(flag: String, wanted: String)
+    case unknownFileKey(flag: String, known: [String])
+    case wrongType(flag: String, given: String, wanted: String)
 
     public var description: String {
         switch self {
@@ -30,20 +42,20 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         case .missingCompanion(let flag, let companion):
             "\(flag) needs \(companion) beside it"
         case .unknownKey(let key, let specification):
-            "--lun \(specification): unknown key '\(key)'; "
+            "\(specification): unknown key '\(key)'; "
                 + "known are target, lun, path, readonly, block-size, and for iSCSI "
                 + ISCSISpecification.keys.joined(separator: ", ")
         case .repeatedKey(let key, let specification):
-            "--lun \(specification): '\(key)' is given twice"
+            "\(specification): '\(key)' is given twice"
         case .missingPath(let specification):
-            "--lun \(specification): no path; give a file or block device, "
+            "\(specification): no path; give a file or block device, "
                 + "alone or as path=FILE, or an iSCSI URL as iscsi=URL"
         case .numberOutOfRange(let key, let value, let limit, let specification):
-            "--lun \(specification): \(key)=\(value) is not a number from 0 to \(limit)"
+            "\(specification): \(key)=\(value) is not a number from 0 to \(limit)"
         case .notAFlag(let key, let value, let specification):
-            "--lun \(specification): \(key)=\(value); '\(key)' stands alone, or is on or off"
+            "\(specification): \(key)=\(value); '\(key)' stands alone, or is on or off"
         case .illegalBlockSize(let value, let specification):
-            "--lun \(specification): block-size=\(value) is neither 512 nor 4096"
+            "\(specification): block-size=\(value) is neither 512 nor 4096"
         default:
             iSCSIDescription
         }
@@ -52,13 +64,13 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     private var iSCSIDescription: String {
         switch self {
         case .twoSources(let specification):
-            "--lun \(specification): either path= or iscsi=, not both"
+            "\(specification): either path= or iscsi=, not both"
         case .missingKey(let key, let companion, let specification):
-            "--lun \(specification): '\(companion)' needs \(key)= beside it"
+            "\(specification): '\(companion)' needs \(key)= beside it"
         case .unknownValue(let key, let value, let known, let specification):
-            "--lun \(specification): \(key)=\(value) is none of \(known.joined(separator: ", "))"
+            "\(specification): \(key)=\(value) is none of \(known.joined(separator: ", "))"
         case .iSCSI(let error, let key, let specification):
-            "--lun \(specification): \(key): \(error.description)"
+            "\(specification): \(key): \(error.description)"
         default:
             devicesDescription
         }
@@ -66,22 +78,41 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
 
     private var devicesDescription: String {
         switch self {
-        case .repeatedLUN(let target, let lun):
-            "--lun: two have target=\(target),lun=\(lun); each needs a place of its own"
+        case .repeatedLUN(let target, let lun, let place):
+            "\(place): two have target=\(target),lun=\(lun); each needs a place of its own"
         case .tooManyTargets(let limit):
             "--lun: more than \(limit) without a target; put several on one target with lun="
         case .pathTooLong(let flag, let path, let limit):
             "\(flag) \(path): \(path.utf8.count) bytes; a Unix socket's path has 1 to \(limit)"
         case .samePath(let flag, let otherFlag, let path):
             "\(flag) and \(otherFlag) are both \(path); each needs a path of its own"
-        case .illegalCID(let cid):
-            "--guest-cid \(cid): a guest's CID is a number from 3 to 4294967294 "
+        case .illegalCID(let cid, let flag):
+            "\(flag) \(cid): a guest's CID is a number from 3 to 4294967294 "
                 + "(0, 1, 2 and 4294967295 have a meaning of their own)"
-        case .unknownFeature(let name, let known):
-            "--disable-feature \(name): no such feature; known are "
+        case .unknownFeature(let name, let known, let flag):
+            "\(flag) \(name): no such feature; known are "
                 + known.joined(separator: ", ")
         default:
-            "wrong configuration"
+            valueDescription
+        }
+    }
+
+    private var valueDescription: String {
+        switch self {
+        case .emptyValue(let flag): "\(flag): the value is empty"
+        case .unfitValue(let flag, let value, let wanted): "\(flag) \(value): not \(wanted)"
+        case .unreadableFile(let path, let reason): "\(path): cannot be read: \(reason)"
+        case .emptyFile(let path):
+            "\(path): nothing to serve: give scsi.socket, or vsock.socket, or both"
+        case .syntax(let path, let line, let problem): "\(path):\(line): \(problem)"
+        case .unknownTable(let flag, let known):
+            "\(flag): no such table; known are \(known.joined(separator: ", "))"
+        case .misusedTable(let flag, let wanted): "\(flag): \(wanted)"
+        case .unknownFileKey(let flag, let known):
+            "\(flag): no such key; known here are \(known.joined(separator: ", "))"
+        case .wrongType(let flag, let given, let wanted):
+            "\(flag): \(given) stands where \(wanted) is wanted"
+        default: "wrong configuration"
         }
     }
 }

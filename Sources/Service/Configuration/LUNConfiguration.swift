@@ -44,6 +44,10 @@ public struct LUNSpecification: Equatable, Sendable {
     public var blockSize = 512
     public private(set) var iSCSI: ISCSIConfiguration?
     private var iSCSIKeys = ISCSISpecification()
+    /// What a message about the whole of it begins with.
+    public private(set) var place = "--lun"
+    /// Where it was written, as a comment.
+    private(set) var origin = "--lun"
 
     /// Reads a specification.
     ///
@@ -52,14 +56,14 @@ public struct LUNSpecification: Equatable, Sendable {
     public init(_ text: String) throws(ConfigurationError) {
         path = ""
         // What an error shows must not hold a secret.
-        let shown = ISCSIURL.withoutSecret(text)
+        let shown = "--lun " + ISCSIURL.withoutSecret(text)
         if text.hasPrefix("iscsi://") {
             try iSCSIKeys.apply(key: "iscsi", value: text, specification: shown)
             iSCSI = try iSCSIKeys.configuration(specification: shown)
             return
         }
         guard Self.hasKeys(text) else {
-            guard !text.isEmpty else { throw .missingPath(specification: text) }
+            guard !text.isEmpty else { throw .missingPath(specification: shown) }
             path = text
             return
         }
@@ -71,9 +75,29 @@ public struct LUNSpecification: Equatable, Sendable {
             }
             try apply(key: key, value: value, specification: shown)
         }
-        iSCSI = try iSCSIKeys.configuration(specification: shown)
-        guard path.isEmpty || iSCSI == nil else { throw .twoSources(specification: shown) }
-        guard !path.isEmpty || iSCSI != nil else { throw .missingPath(specification: shown) }
+        try finish(specification: shown)
+    }
+
+    /// Takes a table of a file, which has the same keys.
+    init(_ table: TOMLDocument.Table, path filePath: String) throws(ConfigurationError) {
+        path = ""
+        place = "\(filePath):\(table.line): \(table.name)"
+        origin = "\(filePath):\(table.line)"
+        for entry in table.entries {
+            let place = "\(filePath):\(entry.line): \(table.name)"
+            try apply(
+                key: entry.key, value: try Self.text(of: entry, specification: place),
+                specification: place)
+        }
+        try finish(specification: place)
+    }
+
+    private mutating func finish(specification: String) throws(ConfigurationError) {
+        iSCSI = try iSCSIKeys.configuration(specification: specification)
+        guard path.isEmpty || iSCSI == nil else { throw .twoSources(specification: specification) }
+        guard !path.isEmpty || iSCSI != nil else {
+            throw .missingPath(specification: specification)
+        }
     }
 
     private mutating func apply(
@@ -131,7 +155,7 @@ public struct LUNSpecification: Equatable, Sendable {
             }
             let lun = specification.lun ?? 0
             guard places.insert([target, lun]).inserted else {
-                throw .repeatedLUN(target: target, lun: lun)
+                throw .repeatedLUN(target: target, lun: lun, place: specification.place)
             }
             resolved.append(
                 LUNConfiguration(
@@ -140,6 +164,39 @@ public struct LUNSpecification: Equatable, Sendable {
                     iSCSI: specification.iSCSI))
         }
         return resolved
+    }
+}
+
+// MARK: Tables
+
+extension LUNSpecification {
+    /// Keys that are whole numbers in a file.
+    private static let numberKeys: Set<String> = [
+        "target", "lun", "block-size", "replacement-timeout",
+    ]
+    /// Keys that are true or false in a file.
+    private static let flagKeys: Set<String> = ["readonly", "required"]
+
+    /// The value as it stands behind `key=` on a command line; every other key is a string.
+    private static func text(
+        of entry: TOMLDocument.Entry, specification: String
+    ) throws(ConfigurationError) -> String {
+        let isKnown = keys.contains(entry.key)
+        switch entry.value {
+        case .integer(let number) where numberKeys.contains(entry.key): return "\(number)"
+        case .boolean(let isOn) where flagKeys.contains(entry.key): return isOn ? "on" : "off"
+        case .string(let text)
+        where !numberKeys.contains(entry.key) && !flagKeys.contains(entry.key):
+            return text
+        case _ where !isKnown:
+            throw .unknownKey(entry.key, specification: specification)
+        default:
+            let wanted =
+                numberKeys.contains(entry.key)
+                ? "a whole number" : flagKeys.contains(entry.key) ? "true or false" : "a string"
+            throw .wrongType(
+                flag: "\(specification).\(entry.key)", given: entry.value.kind, wanted: wanted)
+        }
     }
 }
 

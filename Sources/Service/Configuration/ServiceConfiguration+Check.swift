@@ -5,36 +5,47 @@ import LinuxIO
 extension ServiceConfiguration {
     /// Checks everything that can be checked without opening a file.
     ///
-    /// - Parameter knownFeatures: the names that `withheldFeatures` may have.
+    /// - Parameters:
+    ///   - knownFeatures: the names that `withheldFeatures` may have.
+    ///   - name: what a message about a key begins with.
     /// - Throws: the first thing that is wrong.
-    public func check(knownFeatures: [String]) throws(ConfigurationError) {
+    public func check(
+        knownFeatures: [String], name: (ConfigurationKey) -> String = { $0.flag }
+    ) throws(ConfigurationError) {
         if scsi == nil, vsock == nil { throw .nothingToServe }
-        if let scsi { try Self.checkPath("--scsi-socket", scsi.socketPath) }
-        if let vsock { try Self.check(vsock) }
-        if let scsi, let vsock { try Self.checkApart(scsi, vsock) }
-        for name in withheldFeatures where !knownFeatures.contains(name) {
-            throw .unknownFeature(name, known: knownFeatures)
+        if let scsi { try Self.checkPath(name(.scsiSocket), scsi.socketPath) }
+        if let vsock { try Self.check(vsock, name: name) }
+        try checkApart(name: name)
+        for feature in withheldFeatures where !knownFeatures.contains(feature) {
+            throw .unknownFeature(feature, known: knownFeatures, flag: name(.withheldFeatures))
         }
     }
 
-    private static func check(_ vsock: VsockConfiguration) throws(ConfigurationError) {
-        try checkPath("--vsock-socket", vsock.socketPath)
+    private static func check(
+        _ vsock: VsockConfiguration, name: (ConfigurationKey) -> String
+    ) throws(ConfigurationError) {
+        try checkPath(name(.vsockSocket), vsock.socketPath)
         // The guest's connections go to the path with "_" and a port number appended.
         let room = "_4294967295".utf8.count
         try checkPath(
-            "--vsock-path", vsock.path, limit: UnixAddress.maximumByteCount - room)
-        guard (3...0xFFFF_FFFE).contains(vsock.guestCID) else { throw .illegalCID(vsock.guestCID) }
-        guard vsock.path != vsock.socketPath else {
-            throw .samePath(flag: "--vsock-socket", otherFlag: "--vsock-path", path: vsock.path)
+            name(.vsockPath), vsock.path, limit: UnixAddress.maximumByteCount - room)
+        guard (3...0xFFFF_FFFE).contains(vsock.guestCID) else {
+            throw .illegalCID(vsock.guestCID, flag: name(.guestCID))
         }
     }
 
-    private static func checkApart(
-        _ scsi: SCSIConfiguration, _ vsock: VsockConfiguration
-    ) throws(ConfigurationError) {
-        for (flag, path) in [("--vsock-socket", vsock.socketPath), ("--vsock-path", vsock.path)]
-        where path == scsi.socketPath {
-            throw .samePath(flag: "--scsi-socket", otherFlag: flag, path: path)
+    /// Every socket has a path of its own.
+    private func checkApart(name: (ConfigurationKey) -> String) throws(ConfigurationError) {
+        let sockets: [(key: ConfigurationKey, path: String?)] = [
+            (.scsiSocket, scsi?.socketPath), (.vsockSocket, vsock?.socketPath),
+            (.vsockPath, vsock?.path),
+        ]
+        var taken: [String: ConfigurationKey] = [:]
+        for (key, path) in sockets {
+            guard let path else { continue }
+            if let other = taken.updateValue(key, forKey: path) {
+                throw .samePath(flag: name(other), otherFlag: name(key), path: path)
+            }
         }
     }
 

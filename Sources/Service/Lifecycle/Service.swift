@@ -12,6 +12,11 @@ public enum Service {
     /// Names that `ServiceConfiguration.withheldFeatures` may have.
     public static let withholdableFeatures = Composition.withholdableFeatures
 
+    /// The value of a variable of the environment.
+    public static func environmentVariable(_ name: String) -> String? {
+        ProcessEnvironment.variable(name)
+    }
+
     /// Serves until SIGTERM or SIGINT.
     ///
     /// Called on the main thread, once.

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import SystemPackage
+
+/// Files that are read or written whole: configurations, secrets, figures.
+public enum SmallFile {
+    /// Reads a file.
+    ///
+    /// The corresponding C functions are `open` and `read`.
+    ///
+    /// - Parameters:
+    ///   - path: the file's name.
+    ///   - limit: bytes that it may have at most.
+    /// - Returns: all its bytes.
+    /// - Throws: the errno; EFBIG for a file that is larger.
+    public static func read(_ path: String, limit: Int) throws(Errno) -> [UInt8] {
+        do {
+            let file = try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
+            return try file.closeAfter { try read(file, limit: limit) }
+        } catch {
+            throw error as? Errno ?? .ioError
+        }
+    }
+
+    private static func read(_ file: FileDescriptor, limit: Int) throws -> [UInt8] {
+        var bytes: [UInt8] = []
+        while true {
+            let room = min(1 << 16, limit + 1 - bytes.count)
+            // SAFETY: the kernel writes within the buffer, for the length of the call.
+            let part = try unsafe [UInt8](unsafeUninitializedCapacity: room) { buffer, count in
+                count = try unsafe file.read(into: UnsafeMutableRawBufferPointer(buffer))
+            }
+            if part.isEmpty { return bytes }
+            bytes += part
+            if bytes.count > limit { throw Errno.fileTooLarge }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension ConfigurationDraft {
+    /// Puts everything together and checks it, as far as that goes without opening a file.
+    ///
+    /// - Throws: the first thing that is wrong, with its place.
+    public func configuration() throws(ConfigurationError) -> ServiceConfiguration {
+        let configuration = ServiceConfiguration(
+            scsi: try scsi(), vsock: try vsock(), withheldFeatures: texts(.withheldFeatures),
+            logLevel: self[.logLevel].flatMap { LogLevel(rawValue: $0) } ?? .info)
+        if let filePath, configuration.scsi == nil, configuration.vsock == nil {
+            throw .emptyFile(path: filePath)
+        }
+        try configuration.check(knownFeatures: Composition.withholdableFeatures) { name(of: $0) }
+        return configuration
+    }
+
+    private func scsi() throws(ConfigurationError) -> SCSIConfiguration? {
+        guard let socket = self[.scsiSocket] else {
+            guard let unit = units.first else { return nil }
+            throw .missingCompanion(flag: unit.place, companion: hint(.scsiSocket))
+        }
+        return SCSIConfiguration(socketPath: socket, luns: try LUNSpecification.resolve(units))
+    }
+
+    private func vsock() throws(ConfigurationError) -> VsockConfiguration? {
+        guard let socket = self[.vsockSocket] else {
+            for key in ConfigurationKey.all where key.isForVsockOnly {
+                if let place = place(of: key) {
+                    throw .missingCompanion(
+                        flag: place.description, companion: place.name(of: .vsockSocket))
+                }
+            }
+            return nil
+        }
+        guard let guestCID = number(.guestCID) else { throw missing(.guestCID) }
+        guard let path = self[.vsockPath] else { throw missing(.vsockPath) }
+        return VsockConfiguration(socketPath: socket, guestCID: guestCID, path: path)
+    }
+
+    private func missing(_ key: ConfigurationKey) -> ConfigurationError {
+        let place = place(of: .vsockSocket) ?? .flag(ConfigurationKey.vsockSocket.flag)
+        return .missingCompanion(flag: place.description, companion: place.name(of: key))
+    }
+}
+
+extension ConfigurationKey {
+    fileprivate var isForVsockOnly: Bool { table == "vsock" && self != .vsockSocket }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Something that can be set for a service: in a file, in the environment, or by a flag.
+///
+/// The logical units have keys of their own, a set for each unit: see `LUNSpecification`.
+public struct ConfigurationKey: Equatable, Sendable {
+    /// What a value may be.
+    enum Kind: Equatable, Sendable {
+        case text
+        case number(ClosedRange<UInt64>)
+        case boolean
+        case choice([String])
+        /// Any number of texts; a higher place replaces the whole list of a lower one.
+        case texts
+    }
+
+    /// In a file: the table, a dot, and the key; the key alone outside of tables.
+    public let name: String
+    /// On the command line.
+    public let flag: String
+    let kind: Kind
+    /// What counts when it is set nowhere, as a file has it; nil for nothing.
+    let fallback: TOMLValue?
+    /// One line for people.
+    public let summary: String
+
+    private init(
+        _ name: String, flag: String, _ kind: Kind, fallback: TOMLValue? = nil, _ summary: String
+    ) {
+        self.name = name
+        self.flag = flag
+        self.kind = kind
+        self.fallback = fallback
+        self.summary = summary
+    }
+
+    /// The environment variable; lists have none.
+    public var variable: String? {
+        if kind == .texts { return nil }
+        let letters = name.map { $0 == "." || $0 == "-" ? "_" : $0 }
+        return "VHOSTD_" + String(letters).uppercased()
+    }
+
+    /// The table of a file that the key stands in; empty outside of tables.
+    var table: String {
+        name.lastIndex(of: ".").map { String(name[..<$0]) } ?? ""
+    }
+
+    /// The key within its table.
+    var shortName: String {
+        name.lastIndex(of: ".").map { String(name[name.index(after: $0)...]) } ?? name
+    }
+}
+
+extension ConfigurationKey {
+    /// Every key, in the order in which they are documented and shown.
+    public static let all = [
+        withheldFeatures, logLevel, scsiSocket, vsockSocket, guestCID, vsockPath,
+    ]
+
+    public static let withheldFeatures = ConfigurationKey(
+        "disable-features", flag: "--disable-feature", .texts, fallback: .array([]),
+        "Features that are not offered to the front-end.")
+    public static let logLevel = ConfigurationKey(
+        "log.level", flag: "--log-level", .choice(LogLevel.allCases.map(\.rawValue)),
+        fallback: .string("info"), "The least severe message that is logged.")
+    public static let scsiSocket = ConfigurationKey(
+        "scsi.socket", flag: "--scsi-socket", .text, "Where the front-end connects for SCSI.")
+    public static let vsockSocket = ConfigurationKey(
+        "vsock.socket", flag: "--vsock-socket", .text, "Where the front-end connects for vsock.")
+    public static let guestCID = ConfigurationKey(
+        "vsock.guest-cid", flag: "--guest-cid", .number(0...UInt64.max),
+        "The guest's context identifier, 3 to 4294967294.")
+    public static let vsockPath = ConfigurationKey(
+        "vsock.path", flag: "--vsock-path", .text,
+        "Where host programs connect to reach the guest.")
+}

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ArgumentParser
+import Service
+
+/// What can be set of a service on the command line.
+struct ServiceOptions: ParsableArguments {
+    @Option(
+        name: .long, help: ArgumentHelp("Where the front-end connects for SCSI.", valueName: "path")
+    )
+    var scsiSocket: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "A logical unit: FILE, or [target=N,][lun=N,]path=FILE[,readonly][,block-size=512|4096], or iscsi=URL in place of the path. May be given again.",
+            discussion: """
+                FILE is a regular file or a block device. Without a place it becomes LUN 0 of the \
+                next free target. In the second form a comma within a path is written twice.
+
+                URL is iscsi://[user[%secret]@]portal[:port][,,portal...]/target-name/lun. Beside it: \
+                secret-file=FILE or secret-variable=NAME, so that the secret is not written here; \
+                target-user=NAME with target-secret-file=FILE or target-secret-variable=NAME, for \
+                a target that has to prove who it is; initiator=NAME; \
+                header-digest=optional|off|required; required, so that the service waits for the \
+                target at its start; replacement-timeout=SECONDS, how long commands wait for a \
+                target that is away (120).
+                """,
+            valueName: "file"))
+    var lun: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Where the front-end connects for vsock.", valueName: "path"))
+    var vsockSocket: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("The guest's CID, from 3 to 4294967294.", valueName: "number"))
+    var guestCid: UInt64?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Where host programs connect to reach the guest: they send \"CONNECT <port>\" and a newline.",
+            discussion: """
+                A guest that connects to the host's port N reaches the Unix socket PATH_N.
+                """,
+            valueName: "path"))
+    var vsockPath: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "A feature that is not offered: \(Service.withholdableFeatures.joined(separator: ", ")). May be given again.",
+            valueName: "name"))
+    var disableFeature: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The least severe message that is logged: \(LogLevel.allCases.map(\.rawValue).joined(separator: ", ")) (default: info).",
+            valueName: "level"))
+    var logLevel: LogLevel?
+
+    /// What the file, the environment and these flags say, the later over the earlier.
+    func draft(file: String?) throws(ConfigurationError) -> ConfigurationDraft {
+        var draft = ConfigurationDraft()
+        if let file { try draft.readFile(file) }
+        try draft.readEnvironment(Service.environmentVariable)
+        try draft.set(.scsiSocket, to: scsiSocket)
+        try draft.addUnits(lun)
+        try draft.set(.vsockSocket, to: vsockSocket)
+        try draft.set(.guestCID, to: guestCid.map { "\($0)" })
+        try draft.set(.vsockPath, to: vsockPath)
+        try draft.set(.withheldFeatures, toAll: disableFeature)
+        try draft.set(.logLevel, to: logLevel?.rawValue)
+        return draft
+    }
+}
+
+extension LogLevel: ExpressibleByArgument {}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import ISCSIBackstore
+import Service
+import Testing
+
+@Suite("A configuration file")
+struct ConfigurationFileTests {
+    private static let everything = """
+        # One virtual machine.
+        disable-features = [
+            "packed",  # for an old kernel
+            'event-idx',
+        ]
+
+        [log]
+        level = "debug"
+
+        [scsi]
+        socket = "/run/vm1/scsi.sock"
+
+        [[scsi.lun]]
+        path = "/srv/a b.img"
+        readonly = true
+
+        [[scsi.lun]]
+        target = 1_0
+        lun = +3
+        path = '/dev/vg/data\\1'
+        block-size = 4096
+
+        [[scsi.lun]]
+        iscsi = "iscsi://10.0.0.1,10.0.0.2:3261/iqn.2026-01.com.example:disk/1"
+        required = true
+        replacement-timeout = 30
+
+        [vsock]
+        socket = "/run/vm1/\\u0076sock.sock"
+        guest-cid = 3
+        path = "/run/vm1/vsock"
+        """
+
+    private func draft(_ text: String) throws -> ConfigurationDraft {
+        var draft = ConfigurationDraft()
+        try draft.read(Array(text.utf8), path: "vm1.toml")
+        return draft
+    }
+
+    @Test("sets everything that flags can set")
+    func all() throws {
+        let configuration = try draft(Self.everything).configuration()
+        #expect(configuration.withheldFeatures == ["packed", "event-idx"])
+        #expect(configuration.logLevel == .debug)
+        let scsi = try #require(configuration.scsi)
+        #expect(scsi.socketPath == "/run/vm1/scsi.sock")
+        #expect(scsi.luns.map(\.path) == ["/srv/a b.img", "/dev/vg/data\\1", ""])
+        #expect(scsi.luns.map(\.target) == [0, 10, 1])
+        #expect(scsi.luns.map(\.lun) == [0, 3, 0])
+        #expect(scsi.luns.map(\.isReadOnly) == [true, false, false])
+        #expect(scsi.luns.map(\.blockSize) == [512, 4096, 512])
+        #expect(scsi.luns.last?.iSCSI?.url.portals.count == 2)
+        #expect(scsi.luns.last?.iSCSI?.replacementTimeout == .seconds(30))
+        #expect(
+            configuration.vsock
+                == VsockConfiguration(
+                    socketPath: "/run/vm1/vsock.sock", guestCID: 3, path: "/run/vm1/vsock"))
+    }
+
+    @Test("may end its lines with a carriage return, and its last line with nothing")
+    func lineEnds() throws {
+        let text = "[scsi]\r\nsocket = 's'\r\n# the end"
+        #expect(try draft(text).configuration().scsi?.socketPath == "s")
+    }
+
+    @Test("yields to the environment, which yields to flags")
+    func order() throws {
+        var draft = try draft(Self.everything)
+        #expect(try draft.configuration().logLevel == .debug)
+        try draft.readEnvironment {
+            ["VHOSTD_LOG_LEVEL": "error", "VHOSTD_VSOCK_GUEST_CID": "7"][$0]
+        }
+        #expect(try draft.configuration().logLevel == .error)
+        try draft.set(.logLevel, to: "trace")
+        let configuration = try draft.configuration()
+        #expect(configuration.logLevel == .trace)
+        #expect(configuration.vsock?.guestCID == 7)
+        #expect(configuration.scsi?.socketPath == "/run/vm1/scsi.sock")
+    }
+
+    @Test("has its logical units and lists replaced as a whole by flags")
+    func lists() throws {
+        var draft = try draft(Self.everything)
+        try draft.addUnits(["x.img", "y.img"])
+        try draft.set(.withheldFeatures, toAll: ["indirect"])
+        let configuration = try draft.configuration()
+        #expect(configuration.scsi?.luns.map(\.path) == ["x.img", "y.img"])
+        #expect(configuration.withheldFeatures == ["indirect"])
+    }
+
+    @Test("is not blamed for what the environment or a flag says")
+    func blame() throws {
+        var draft = try draft(Self.everything)
+        let error = #expect(throws: ConfigurationError.self) {
+            try draft.readEnvironment { $0 == "VHOSTD_LOG_LEVEL" ? "loud" : nil }
+        }
+        #expect(error?.description.hasPrefix("VHOSTD_LOG_LEVEL loud: not one of trace") == true)
+        try draft.set(.guestCID, to: "1")
+        let other = #expect(throws: ConfigurationError.self) { try draft.configuration() }
+        #expect(other?.description.hasPrefix("--guest-cid 1: a guest's CID") == true)
+    }
+
+    @Test("is shown with every default and every origin")
+    func effective() throws {
+        var draft = try draft("[scsi]\nsocket = 's'\n[[scsi.lun]]\npath = \"a\\\"b\"\n")
+        try draft.set(.logLevel, to: "error")
+        let shown = draft.effective(try draft.configuration())
+        #expect(
+            shown == """
+                disable-features = []  # default
+
+                [log]
+                level = "error"  # --log-level
+
+                [scsi]
+                socket = "s"  # vm1.toml:2
+
+                [[scsi.lun]]  # vm1.toml:3
+                target = 0
+                lun = 0
+                path = "a\\"b"
+                block-size = 512
+                readonly = false
+
+                """)
+    }
+
+    @Test("that shows what is effective is itself effective in the same way")
+    func roundTrip() throws {
+        let first = try draft(Self.everything)
+        let configuration = try first.configuration()
+        let second = try draft(first.effective(configuration))
+        #expect(try second.configuration() == configuration)
+    }
+}
