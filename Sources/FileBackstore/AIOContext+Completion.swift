@@ -112,13 +112,19 @@ extension AIOContext {
     private func putBack(_ buffer: Int, of index: Int) {
         requests[index].bounceBuffer = nil
         state.value.bounce.putBack(buffer)
-        if let next = state.value.bounceWaiting.removeFirst(in: requests) { startStep(next) }
+        requests[index].store?.with { $0.state.value.bounceCount -= 1 }
+        let next = state.value.bounceWaiting.removeFirst(in: requests) { mayTakeBounce($0) }
+        if let next { startStep(next) }
     }
 
     /// Tells the owners of the requests that ended before the kernel saw them.
     func deliverEnded() {
         while let index = state.value.ended.removeFirst(in: requests) {
             end(index, requests[index].outcome)
+        }
+        while let late = state.value.late.removeFirst() {
+            late.owner.requestEnded(token: late.token, outcome: .gone)
+            late.store.with { $0.requestEnded() }
         }
     }
 }

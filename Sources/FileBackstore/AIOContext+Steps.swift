@@ -18,7 +18,8 @@ extension AIOContext {
             requests[index].lane =
                 store.lane == .kernel && kernelRequestCount > 0 ? .kernel : .workers
             requests[index].mayNotWait =
-                store.state.value.refusesToWait && requests[index].request.operation != .read
+                store.state.value.refusesToWait && requests[index].isTransfer
+                && !requests[index].isRead
             return store.refusal(of: requests[index].request)
         }
         if let refusal { return endLater(index, refusal) }
@@ -66,17 +67,32 @@ extension AIOContext {
     /// Takes a bounce buffer for the next step; false when the request has to wait for one.
     @inline(never)
     private func takeBounce(_ index: Int) -> Bool {
-        guard let buffer = requests[index].bounceBuffer ?? state.value.bounce.take() else {
+        guard let buffer = bounceBuffer(for: index) else {
             state.value.bounceWaiting.append(index, in: requests)
             return false
         }
-        requests[index].bounceBuffer = buffer
         // SAFETY: a slot of the slab stays where it is; the piece in it describes the buffer.
         let piece = unsafe withUnsafeMutablePointer(to: &requests[index].bouncePiece) {
             unsafe $0
         }
         unsafe requests[index].takeBounce(state.value.bounce.address(of: buffer), piece: piece)
         return true
+    }
+
+    /// The buffer that the request has, or a free one; nil when its store has its share.
+    private func bounceBuffer(for index: Int) -> Int? {
+        if let buffer = requests[index].bounceBuffer { return buffer }
+        guard mayTakeBounce(index), let buffer = state.value.bounce.take() else { return nil }
+        requests[index].store?.with { $0.state.value.bounceCount += 1 }
+        requests[index].bounceBuffer = buffer
+        return buffer
+    }
+
+    /// Of several stores none takes all buffers; the rule is that of the slots.
+    func mayTakeBounce(_ index: Int) -> Bool {
+        guard state.value.storeCount > 1 else { return true }
+        let taken = requests[index].store?.with { $0.state.value.bounceCount } ?? 0
+        return taken <= 2 * state.value.bounce.freeCount - 2
     }
 
     /// Hands a prepared step to its lane.

@@ -17,7 +17,9 @@ public import SystemPackage
 /// (fs.aio-max-nr).
 ///
 /// A request lives in a slot of a fixed table until it has ended. When the table is full, when the
-/// bounce buffers are in use, or when the kernel has no room, requests wait in order.
+/// bounce buffers are in use, or when the kernel has no room, requests wait in order. Of several
+/// stores none takes all slots, however many requests it has: one whose medium hangs leaves the
+/// others going.
 ///
 /// The context and its stores belong to the loop's thread.
 @safe public final class AIOContext {
@@ -33,7 +35,8 @@ public import SystemPackage
     private let completed: EventCounter
     private let registration: Registration
     let port: CompletionPort
-    let loopSide: LoopSide
+    let loopSide = LoopSide()
+    private let workerSide = WorkerSide()
 
     /// One slot a request under way.
     let requests: Slab<AIORequest>
@@ -48,7 +51,12 @@ public import SystemPackage
     /// What changes with every request.
     struct State: ~Copyable {
         var freeSlots: RequestList
-        var waiting = WaitingRequests()
+        var freeSlotCount: Int
+        var storeCount = 0
+        /// Stores with requests that wait for a slot, in the order in which they get one.
+        var waitingStores: [StoreReference] = []
+        /// Came after their store was closed; told at the end of the turn.
+        var late = WaitingRequests()
         /// Ended before the kernel saw them; told at the end of the turn.
         var ended = RequestList()
         /// Ended by the kernel's refusal to take them.
@@ -87,28 +95,32 @@ public import SystemPackage
         self.loop = loop
         self.kernel = kernel
         self.calls = calls
-        let slots = Slab(count: requestCount) { _ in AIORequest() }
+        kernelRequestCount = Self.setUp(kernel, requestCount)
+        // No more than the kernel takes: what it had no room for would hold up other stores.
+        let slotCount = kernelRequestCount > 0 ? kernelRequestCount : requestCount
+        let slots = Slab(count: slotCount) { _ in AIORequest() }
         var free = RequestList()
-        for index in 0..<requestCount { free.append(index, in: slots) }
+        for index in 0..<slotCount { free.append(index, in: slots) }
         requests = slots
         state = Cell(
-            State(freeSlots: free, bounce: try BouncePool(count: Self.bounceBufferCount)))
+            State(
+                freeSlots: free, freeSlotCount: slotCount,
+                bounce: try BouncePool(count: Self.bounceBufferCount)))
         completed = try EventCounter()
-        kernelRequestCount = Self.setUp(kernel, requestCount)
-        loopSide = LoopSide()
-        port = try CompletionPort(loop: loop, pool: workers, handler: loopSide)
+        port = try CompletionPort(loop: loop, pool: workers, handler: workerSide)
         registration = try loop.add(
             completed.descriptor.rawValue, interest: [.readable, .edgeTriggered],
             handler: loopSide)
-        unsafe batch = .allocate(capacity: requestCount)
-        // SAFETY: cleared by deinit, so that the reference never outlives the context.
-        unsafe loopSide.context = self
+        unsafe batch = .allocate(capacity: slotCount)
+        loopSide.context.value = BorrowedReference(self)
+        workerSide.context.value = BorrowedReference(self)
         if kernelRequestCount < requestCount { logShortage(requestCount) }
     }
 
     deinit {
-        // SAFETY: nothing is under way: a store with requests keeps itself and the context.
-        unsafe loopSide.context = nil
+        // Nothing is under way: a store with requests keeps itself and the context.
+        loopSide.context.value = nil
+        workerSide.context.value = nil
         loop.remove(registration)
         port.close(loop: loop)
         unsafe batch.deallocate()
@@ -138,11 +150,13 @@ public import SystemPackage
     /// Keeps a store alive until it has ended.
     func attach(_ store: FileStore) {
         stores.append(store)
+        state.value.storeCount = stores.count
     }
 
     /// Lets go of a store that has ended.
     func detach(_ store: FileStore) {
         stores.removeAll { $0 === store }
+        state.value.storeCount = stores.count
     }
 
     // MARK: Slots
@@ -151,19 +165,55 @@ public import SystemPackage
     func submit(
         _ request: BlockRequest, store: FileStore, owner: OwnerReference, token: UInt64
     ) {
+        if store.state.value.isClosed { return refuse(request, store, owner, token) }
         store.state.value.requestCount &+= 1
-        let store = StoreReference(store)
-        guard let index = state.value.freeSlots.removeFirst(in: requests) else {
+        guard store.state.value.waiting.isEmpty, let index = takeSlot(for: store) else {
             return waitForSlot(
-                WaitingRequest(request: request, store: store, owner: owner, token: token))
+                WaitingRequest(
+                    request: request, store: StoreReference(store), owner: owner, token: token))
         }
-        fill(index, request, store: store, owner: owner, token: token)
+        fill(index, request, store: StoreReference(store), owner: owner, token: token)
         start(index)
+    }
+
+    /// A slot for a request of the store; nil when it has its share.
+    ///
+    /// Of several stores each gets at most twice as many as it leaves free. So a busy one gets most
+    /// of them, and there are always some for one that has none.
+    @inline(__always)
+    private func takeSlot(for store: FileStore) -> Int? {
+        let isShared = state.value.storeCount > 1
+        if isShared && store.state.value.slotCount > 2 &* state.value.freeSlotCount &- 2 {
+            return nil
+        }
+        guard let index = state.value.freeSlots.removeFirst(in: requests) else { return nil }
+        state.value.freeSlotCount &-= 1
+        store.state.value.slotCount &+= 1
+        return index
+    }
+
+    /// Ends a request that came after its store was closed.
+    @inline(never)
+    private func refuse(
+        _ request: BlockRequest, _ store: FileStore, _ owner: OwnerReference, _ token: UInt64
+    ) {
+        // A store that has ended already is kept until its owner knows.
+        if store.state.value.requestCount == 0 { attach(store) }
+        store.state.value.requestCount &+= 1
+        state.value.late.append(
+            WaitingRequest(
+                request: request, store: StoreReference(store), owner: owner, token: token))
+        loop.deferWork(loopSide)
     }
 
     @inline(never)
     private func waitForSlot(_ request: WaitingRequest) {
-        state.value.waiting.append(request)
+        let isFirst = request.store.with { store in
+            let isFirst = store.state.value.waiting.isEmpty
+            store.state.value.waiting.append(request)
+            return isFirst
+        }
+        if isFirst { state.value.waitingStores.append(request.store) }
     }
 
     private func fill(
@@ -179,50 +229,38 @@ public import SystemPackage
         requests[index].mustBounce = false
     }
 
-    /// Frees the slot of a request that has ended, and starts the one that has waited longest.
+    /// Frees the slot of a request that has ended, and starts those that have waited longest.
     func vacate(_ index: Int) {
+        requests[index].store?.with { $0.state.value.slotCount &-= 1 }
         requests[index].forget()
-        if state.value.waiting.isEmpty {
-            state.value.freeSlots.append(index, in: requests)
-        } else {
-            startWaiting(index)
+        state.value.freeSlots.append(index, in: requests)
+        state.value.freeSlotCount &+= 1
+        if !state.value.waitingStores.isEmpty { startWaiting() }
+    }
+
+    /// Gives the free slots to the stores with waiting requests, one each in turn.
+    @inline(never)
+    private func startWaiting() {
+        var place = 0
+        while place < state.value.waitingStores.count {
+            let reference = state.value.waitingStores[place]
+            guard let index = reference.with({ takeSlot(for: $0) }) else {
+                place += 1
+                continue
+            }
+            state.value.waitingStores.remove(at: place)
+            startFirstWaiting(of: reference, in: index)
         }
     }
 
-    @inline(never)
-    private func startWaiting(_ index: Int) {
-        guard let next = state.value.waiting.removeFirst() else { return }
+    private func startFirstWaiting(of reference: StoreReference, in index: Int) {
+        let next = reference.with { store in
+            let next = store.state.value.waiting.removeFirst()
+            if !store.state.value.waiting.isEmpty { state.value.waitingStores.append(reference) }
+            return next
+        }
+        guard let next else { preconditionFailure("a store that waits has a request") }
         fill(index, next.request, store: next.store, owner: next.owner, token: next.token)
         start(index)
-    }
-}
-
-/// What the loop and the workers call, so that neither keeps the context alive.
-///
-/// SAFETY: the context clears the reference when it goes, on the thread that follows it.
-@safe final class LoopSide: EventHandler, DeferredWork, TimerHandler, CompletionHandler {
-    unowned(unsafe) var context: AIOContext?
-    private let isDeferred = Cell(false)
-
-    var isWorkDeferred: Bool {
-        get { isDeferred.value }
-        set { isDeferred.value = newValue }
-    }
-
-    func descriptorReady(_ readiness: Readiness, tag: Int) {
-        unsafe context?.harvest()
-    }
-
-    func performDeferredWork() {
-        unsafe context?.deliverEnded()
-        unsafe context?.submitBatch()
-    }
-
-    func timerFired(tag: Int) {
-        unsafe context?.retry()
-    }
-
-    func workCompleted(token: UInt64, result: Int) {
-        unsafe context?.stepEnded(Int(token), result: result)
     }
 }

@@ -78,7 +78,9 @@ extension AIORequest {
     /// - Parameter alignment: what the kernel asks for; nil when it asks for nothing.
     /// - Returns: false when a piece is not aligned.
     mutating func takePieces(alignment: DirectAlignment?) -> Bool {
-        guard let pieces = request.pieces else { return false }
+        guard let pieces = request.pieces else {
+            preconditionFailure("a transfer has pieces of memory")
+        }
         let memoryMask = (alignment?.memory ?? 1) - 1
         let lengthMask = (alignment?.length ?? 1) - 1
         var byteCount = 0
@@ -126,6 +128,8 @@ extension AIORequest {
             }
             skip = max(0, skip - length)
         }
+        precondition(
+            byteCount > 0 && byteCount <= leftByteCount, "the pieces of a request hold its bytes")
         unsafe step = Step(pieces: list, count: count, byteCount: byteCount)
     }
 

@@ -38,6 +38,9 @@ import SystemPackage
         _ = unsafe munmap(base, count * Self.bufferByteCount)
     }
 
+    /// Buffers that are not in use.
+    var freeCount: Int { free.count }
+
     /// Takes a buffer; nil when all are in use.
     mutating func take() -> Int? { free.popLast() }
 

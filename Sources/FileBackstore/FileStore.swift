@@ -51,6 +51,11 @@ import SystemPackage
         var refusesToWait: Bool
         /// Requests that have not ended.
         var requestCount = 0
+        /// Those of them that have a slot of the context, and those that wait for one.
+        var slotCount = 0
+        var waiting = WaitingRequests()
+        /// Bounce buffers that its requests have.
+        var bounceCount = 0
         var isClosed = false
         var hasFailedToFlush = false
         /// When the next failure may be logged.
@@ -121,7 +126,6 @@ import SystemPackage
 extension FileStore {
     /// Why a request ends before the kernel sees it; nil when it does not.
     func refusal(of request: BlockRequest) -> BlockOutcome? {
-        if state.value.isClosed { return .gone }
         if request.operation == .flush {
             if state.value.hasFailedToFlush { return .mediumError(goodByteCount: 0) }
             return isReadOnly ? .done : nil

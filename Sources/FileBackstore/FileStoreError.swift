@@ -14,7 +14,7 @@ public enum FileStoreError: Error, Equatable, CustomStringConvertible {
     case readOnlyMedium(path: String)
     /// Another program, or another disk of this one, holds the lock.
     case locked(path: String, readOnly: Bool)
-    /// The kernel uses the block device itself: it is mounted or part of another device.
+    /// The block device is claimed: it is mounted, part of another device, or another disk has it.
     case inUse(path: String)
     /// The file has no bytes.
     case empty(path: String)
@@ -40,7 +40,7 @@ public enum FileStoreError: Error, Equatable, CustomStringConvertible {
                 ? "\(path): in use as a writable disk by another process or another disk of this one"
                 : "\(path): in use by another process or another disk of this one"
         case .inUse(let path):
-            "\(path): the block device is mounted or part of another device"
+            "\(path): the block device is mounted, part of another device, or another disk has it"
         case .empty(let path):
             "\(path): is empty; a disk has at least one block"
         case .sizeNotMultiple(let path, let byteCount, let blockSize):

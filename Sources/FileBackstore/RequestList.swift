@@ -23,4 +23,21 @@ struct RequestList {
         if first == nil { last = nil }
         return index
     }
+
+    /// Removes the first one that fits; the others stay in order.
+    mutating func removeFirst(
+        in requests: borrowing Slab<AIORequest>, where fits: (Int) -> Bool
+    ) -> Int? {
+        var others = RequestList()
+        var found: Int?
+        while let index = removeFirst(in: requests) {
+            if found == nil && fits(index) {
+                found = index
+            } else {
+                others.append(index, in: requests)
+            }
+        }
+        self = others
+        return found
+    }
 }

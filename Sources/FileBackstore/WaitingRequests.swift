@@ -10,7 +10,7 @@ struct WaitingRequest {
     let token: UInt64
 }
 
-/// Requests without a slot, first come first served.
+/// Requests of a store without a slot, first come first served.
 struct WaitingRequests {
     private var list: [WaitingRequest] = []
     private var first = 0

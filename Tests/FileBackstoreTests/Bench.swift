@@ -218,14 +218,19 @@ final class Bench: BlockRequestOwner {
 
     /// Turns the loop until every request that was submitted has ended.
     func finish() throws {
+        try turn { outcomes.count == Int(nextToken) - 1 }
+        memories = []
+    }
+
+    /// Turns the loop until something is so.
+    func turn(until isSo: () -> Bool) throws {
         var turns = 0
-        while outcomes.count < Int(nextToken) - 1 {
+        while !isSo() {
             turns += 1
             try #require(turns < 10_000, "a request does not end")
             clock?.advance(by: .milliseconds(1))
             try loop.turn(waitingAtMost: clock == nil ? .seconds(10) : .milliseconds(1))
         }
-        memories = []
     }
 
     /// Queues a request and waits for its end.

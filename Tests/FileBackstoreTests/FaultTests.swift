@@ -199,6 +199,13 @@ struct FaultTests {
         #expect(bench.kernel.flags == [10])
     }
 
+    @Test("tries a flush again that is not to be done now")
+    func flushBusy() throws {
+        bench.kernel.events = [0: .fail(EAGAIN), 1: .fail(EAGAIN)]
+        #expect(try bench.perform(.flush, on: store) == .done)
+        #expect(bench.kernel.eventCount == 3)
+    }
+
     @Test("goes through a bounce buffer when the kernel wants more alignment than it said")
     func eventMisaligned() throws {
         bench.kernel.events = [0: .fail(EINVAL)]

@@ -130,9 +130,74 @@ struct QueueTests {
         #expect(gone != nil)
         try bench.finish()
         #expect(bench.outcomes[late] == .gone)
+        #expect(bench.outcomes.values.count { $0 == .done } == 16)
         #expect(gone == nil)
         // The lock went with it.
         _ = try bench.open(file)
+    }
+
+    @Test("answers a request that comes after its end, though nobody keeps it")
+    func afterTheEnd() throws {
+        let folder = try TestFolder()
+        let bench = try Bench()
+        weak var gone: FileStore?
+        do {
+            let store = try bench.open(try folder.file(byteCount: 65536))
+            gone = store
+            store.close()
+            bench.submit(.flush, to: store)
+            bench.submit(.read, TestMemory(pieces: [4096]), to: store)
+        }
+        #expect(gone != nil)
+        try bench.finish()
+        #expect(bench.outcomes == [1: .gone, 2: .gone])
+        #expect(gone == nil)
+    }
+
+    @Test("forgets what has waited, though something always waits")
+    func longQueue() throws {
+        let folder = try TestFolder(inMemory: true)
+        let bench = try Bench(requestCount: 1)
+        let store = try bench.open(try folder.file(byteCount: 65536))
+        var left = 2000
+        bench.onEnd = { [unowned bench] _ in
+            guard left > 0 else { return }
+            left -= 1
+            bench.submit(.read, at: 65536, TestMemory(pieces: []), to: store)
+        }
+        for _ in 0..<3 { bench.submit(.read, at: 65536, TestMemory(pieces: []), to: store) }
+        try bench.finish()
+        bench.onEnd = { _ in }
+        #expect(bench.order == Array(1...2003))
+    }
+
+    @Test("leaves other disks going while one hangs, whatever it has been asked")
+    func hungDisk() throws {
+        let folder = try TestFolder()
+        let bench = try Bench(requestCount: 32)
+        let hung = try bench.open(try folder.file("hung", byteCount: 1 << 18))
+        let other = try bench.open(try folder.file("other", byteCount: 1 << 18))
+        _ = try bench.perform(.read, TestMemory(pieces: [512]), on: hung)
+        bench.kernel.hungDescriptors = Set(bench.kernel.descriptors)
+        var stuck: Set<UInt64> = []
+        // Half of them through bounce buffers.
+        for index in 0..<200 {
+            let memory = TestMemory(pieces: [512], shift: index % 2)
+            stuck.insert(bench.submit(.read, at: index * 512, memory, to: hung))
+        }
+        for round in 0..<10 {
+            let memories = (0..<20).map { TestMemory(pieces: [4096], shift: $0 % 2) }
+            let tokens = memories.map { bench.submit(.read, at: round * 4096, $0, to: other) }
+            try bench.turn(until: { tokens.allSatisfy { bench.outcomes[$0] == .done } })
+            for memory in memories {
+                #expect(memory.firstDifference { TestFile.pattern(round * 4096 + $0) } == nil)
+            }
+        }
+        #expect(stuck.allSatisfy { bench.outcomes[$0] == nil })
+        bench.kernel.letGo()
+        try bench.finish()
+        #expect(bench.order.filter(stuck.contains).count == 200)
+        #expect(bench.outcomes.values.allSatisfy { $0 == .done })
     }
 
     @Test("takes requests from an owner that is being called")

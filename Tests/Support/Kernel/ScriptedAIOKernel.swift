@@ -35,6 +35,10 @@ import FileBackstore
     /// aio_rw_flags of every request that was handed over.
     package private(set) var flags: [UInt32] = []
     package private(set) var opcodes: [Int16] = []
+    package private(set) var descriptors: [Int32] = []
+    /// Files whose requests are taken and never end, until `letGo`.
+    package var hungDescriptors: Set<Int32> = []
+    private var hungRequests: [UnsafeMutablePointer<iocb>] = unsafe []
     /// Addresses of the memory or piece list that every request names.
     package private(set) var addresses: [Int] = []
 
@@ -68,9 +72,45 @@ import FileBackstore
             guard let block = unsafe requests[index] else { continue }
             unsafe flags.append(UInt32(block.pointee.aio_rw_flags))
             unsafe opcodes.append(block.pointee.aio_lio_opcode)
+            unsafe descriptors.append(Int32(block.pointee.aio_fildes))
             unsafe addresses.append(Int(bitPattern: block.pointee.u.c.buf))
         }
-        return unsafe real.submit(requests, count: offered)
+        if hungDescriptors.isEmpty { return unsafe real.submit(requests, count: offered) }
+        return unsafe submitAround(requests, count: offered)
+    }
+
+    /// Hands over what is not for a file that hangs, and keeps the rest.
+    private func submitAround(
+        _ requests: UnsafeMutablePointer<UnsafeMutablePointer<iocb>?>, count: Int
+    ) -> Int {
+        for index in 0..<count {
+            // SAFETY: the caller hands over `count` control blocks.
+            if let block = unsafe requests[index],
+                unsafe hungDescriptors.contains(Int32(block.pointee.aio_fildes))
+            {
+                unsafe hungRequests.append(block)
+                continue
+            }
+            let result = unsafe real.submit(requests + index, count: 1)
+            if result != 1 { return index > 0 ? index : result }
+        }
+        return count
+    }
+
+    /// How many requests hang.
+    package var hungCount: Int { unsafe hungRequests.count }
+
+    /// Lets the requests that hang go on.
+    package func letGo() {
+        hungDescriptors = []
+        var blocks = unsafe hungRequests.map { unsafe Optional($0) }
+        unsafe hungRequests = []
+        let count = unsafe blocks.count
+        unsafe blocks.withUnsafeMutableBufferPointer { blocks in
+            guard let start = blocks.baseAddress else { return }
+            let taken = unsafe real.submit(start, count: count)
+            precondition(taken == count, "the kernel takes what it has room for")
+        }
     }
 
     package func completions() -> UnsafeBufferPointer<io_event> {
