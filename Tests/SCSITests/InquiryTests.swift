@@ -11,7 +11,7 @@ struct InquiryTests {
         #expect(answer.status == .good)
         #expect(
             answer.data == [
-                0x00, 0x00, 0x06, 0x12, 0x5B, 0x00, 0x00, 0x02,
+                0x00, 0x00, 0x06, 0x12, 0x5B, 0x08, 0x00, 0x02,
             ] + Array("ACME    Test Disk       0001".utf8) + [UInt8](repeating: 0, count: 22) + [
                 0x00, 0xA0, 0x04, 0x60, 0x04, 0xC0,
             ] + [UInt8](repeating: 0, count: 32))
@@ -60,7 +60,8 @@ struct InquiryTests {
     @Test("describes the block device as one that does not turn")
     func characteristics() {
         let answer = Initiator().send([0x12, 1, 0xB1, 0, 255, 0], in: 255)
-        #expect(answer.data == [0, 0xB1, 0, 0x3C, 0, 1] + [UInt8](repeating: 0, count: 58))
+        #expect(
+            answer.data == [0, 0xB1, 0, 0x3C, 0, 1, 0, 0x40] + [UInt8](repeating: 0, count: 56))
     }
 
     @Test("describes the provisioning", arguments: [true, false])

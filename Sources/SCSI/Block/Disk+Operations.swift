@@ -153,6 +153,12 @@ extension Disk {
             "UNMAP", OperationCode.unmap, usage: [0, 0, 0, 0, 0, 0x3F, 0xFF, 0xFF, 0],
             access: .writes, reservation: .writes, requires: .thinProvisioning
         ) { $0.unmap($1) },
+        sanitize("OVERWRITE", 0x01) { $0.overwriteBlocks($1) },
+        sanitize("BLOCK ERASE", 0x02, requires: .thinProvisioning) { $0.eraseBlocks($1) },
+        sanitize("EXIT FAILURE MODE", 0x1F) { $0.exitSanitizeFailure($1) },
+        copyOut,
+        copyIn("COPY STATUS", 0x00) { $0.reportCopyStatus($1) },
+        copyIn("OPERATING PARAMETERS", 0x03) { $0.reportCopyParameters($1) },
         Operation(
             "WRITE SAME(10)", OperationCode.writeSame10,
             usage: [0x18, 0xFF, 0xFF, 0xFF, 0xFF, 0x3F, 0xFF, 0xFF, 0], access: .writes,
@@ -166,4 +172,32 @@ extension Disk {
             ], access: .writes, reservation: .writes
         ) { $0.writeSame($1) },
     ]
+
+    /// IMMED, AUSE, and the length of the parameter list.
+    private static func sanitize(
+        _ name: String, _ serviceAction: UInt8,
+        requires requirement: Operation.Requirement = .nothing,
+        execute: @escaping @Sendable (Disk, Execution) -> Void
+    ) -> Operation {
+        Operation(
+            "SANITIZE, \(name)", OperationCode.sanitize, serviceAction,
+            usage: [0xA0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0], access: .writes, reservation: .writes,
+            requires: requirement, execute: execute)
+    }
+
+    private static let copyOut = Operation(
+        "EXTENDED COPY(LID1)", OperationCode.thirdPartyCopyOut, 0x00,
+        usage: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0], access: .writes,
+        reservation: .writes
+    ) { $0.extendedCopy($1) }
+
+    private static func copyIn(
+        _ name: String, _ serviceAction: UInt8,
+        execute: @escaping @Sendable (Disk, Execution) -> Void
+    ) -> Operation {
+        Operation(
+            "RECEIVE COPY RESULTS, \(name)", OperationCode.thirdPartyCopyIn, serviceAction,
+            usage: [0, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0],
+            reservation: .writes, execute: execute)
+    }
 }

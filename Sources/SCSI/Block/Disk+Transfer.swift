@@ -115,7 +115,7 @@ extension Disk {
             commands[index].demandedByteCount = 0
             return commands.end(index, status: .busy)
         }
-        if case .outOfRange = outcome { state.value.geometry = store.geometry }
+        if case .outOfRange = outcome { takeGeometry() }
         commands.fail(index, sense(of: outcome, isRead: isRead, first: first))
     }
 

@@ -12,6 +12,8 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     let store: any BlockStore
     /// Whether the store, or whoever configured the disk, refuses writes.
     let isReadOnly: Bool
+    /// What takes the place of the store's own; nil for none.
+    private let physicalBlockSize: Int?
     let state: Cell<State>
     /// Commands that go through several steps, by their indices.
     var operations: [Int: BlockOperation] = [:]
@@ -20,6 +22,11 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     /// The nexus that RESERVE has reserved the disk for.
     weak var reservedFor: ITLNexus?
     var reservations = PersistentReservations()
+    /// The last copy whose result was not asked for.
+    var lastCopy: CopyResult?
+    var sanitizing = SanitizeState.idle
+    /// How the sanitize operation has ended that the command at this index waits for.
+    var endedSanitizing: (index: Int, outcome: BlockOutcome)?
     /// What `State.commands` borrows.
     private var table: CommandTable?
 
@@ -41,15 +48,36 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     ///   - store: what lies behind it; nobody else submits to it.
     ///   - identity: how it introduces itself.
     ///   - isReadOnly: whether writes are refused even if the store takes them.
-    public init(store: any BlockStore, identity: DiskIdentity, isReadOnly: Bool = false) {
+    ///   - physicalBlockSize: bytes that initiators are told the medium writes at once, a multiple
+    ///     of the block size; nil for what the store says.
+    public init(
+        store: any BlockStore, identity: DiskIdentity, isReadOnly: Bool = false,
+        physicalBlockSize: Int? = nil
+    ) {
         self.store = store
         self.identity = identity
         self.isReadOnly = isReadOnly || store.isReadOnly
-        let geometry = store.geometry
+        self.physicalBlockSize = physicalBlockSize
+        let geometry = Self.geometry(of: store, physicalBlockSize: physicalBlockSize)
         state = Cell(
             State(
                 geometry: geometry,
                 blockShift: UInt64(geometry.blockSize.trailingZeroBitCount)))
+    }
+
+    private static func geometry(
+        of store: any BlockStore, physicalBlockSize: Int?
+    ) -> BlockGeometry {
+        var geometry = store.geometry
+        if let physicalBlockSize {
+            geometry.physicalBlockSize = max(geometry.blockSize, physicalBlockSize)
+        }
+        return geometry
+    }
+
+    /// Takes the shape of the medium over as the store has it now.
+    func takeGeometry() {
+        state.value.geometry = Self.geometry(of: store, physicalBlockSize: physicalBlockSize)
     }
 
     /// The shape of the medium as initiators have been told.
@@ -82,6 +110,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
             return execution.fail(attention.sense)
         }
         guard let operation else { return execution.fail(unknownOperation(cdb)) }
+        if let sense = sanitizeSense(for: operation, execution) { return execution.fail(sense) }
         if conflictsWithReservation(operation, execution) {
             return execution.commands.end(execution.index, status: .reservationConflict)
         }
@@ -154,7 +183,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     @discardableResult
     public func refreshGeometry(on bus: SCSIBus) -> Bool {
         let old = state.value.geometry.blockCount
-        state.value.geometry = store.geometry
+        takeGeometry()
         guard state.value.geometry.blockCount != old else { return false }
         bus.raise(.capacityChanged, for: self)
         return true

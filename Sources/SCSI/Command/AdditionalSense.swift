@@ -18,6 +18,8 @@ public struct AdditionalSense: Equatable, Sendable {
     public static let sanitizeInProgress = AdditionalSense(0x04, 0x1B)
     /// WRITE ERROR.
     public static let writeError = AdditionalSense(0x0C, 0x00)
+    /// COPY TARGET DEVICE NOT REACHABLE.
+    public static let copyTargetNotReachable = AdditionalSense(0x0D, 0x02)
     /// UNRECOVERED READ ERROR.
     public static let unrecoveredReadError = AdditionalSense(0x11, 0x00)
     /// PARAMETER LIST LENGTH ERROR.
@@ -34,12 +36,22 @@ public struct AdditionalSense: Equatable, Sendable {
     public static let logicalUnitNotSupported = AdditionalSense(0x25, 0x00)
     /// INVALID FIELD IN PARAMETER LIST.
     public static let invalidFieldInParameterList = AdditionalSense(0x26, 0x00)
+    /// TOO MANY TARGET DESCRIPTORS.
+    public static let tooManyTargetDescriptors = AdditionalSense(0x26, 0x06)
+    /// UNSUPPORTED TARGET DESCRIPTOR TYPE CODE.
+    public static let unsupportedTargetDescriptor = AdditionalSense(0x26, 0x07)
+    /// TOO MANY SEGMENT DESCRIPTORS.
+    public static let tooManySegmentDescriptors = AdditionalSense(0x26, 0x08)
+    /// UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE.
+    public static let unsupportedSegmentDescriptor = AdditionalSense(0x26, 0x09)
     /// INVALID RELEASE OF PERSISTENT RESERVATION.
     public static let invalidRelease = AdditionalSense(0x26, 0x04)
     /// WRITE PROTECTED.
     public static let writeProtected = AdditionalSense(0x27, 0x00)
     /// SPACE ALLOCATION FAILED WRITE PROTECT.
     public static let spaceAllocationFailed = AdditionalSense(0x27, 0x07)
+    /// SANITIZE COMMAND FAILED.
+    public static let sanitizeCommandFailed = AdditionalSense(0x31, 0x03)
     /// SAVING PARAMETERS NOT SUPPORTED.
     public static let savingParametersNotSupported = AdditionalSense(0x39, 0x00)
     /// MEDIUM NOT PRESENT.

@@ -86,6 +86,8 @@ extension Disk {
     private var blockDeviceCharacteristics: [UInt8] {
         var bytes = [UInt8](repeating: 0, count: 60)
         bytes.setBigEndian(UInt16(geometry.isRotational ? 0 : 1), at: 0)
+        // After BLOCK ERASE blocks can be read, if the disk has it.
+        bytes[3] = isThin ? 0x40 : 0
         return bytes
     }
 

@@ -6,10 +6,12 @@ extension Disk {
         execution.succeed()
     }
 
-    /// Reports, and takes off, the most important unit attention condition.
+    /// Reports, and takes off, the most important unit attention condition; without one, what
+    /// SANITIZE is doing.
     func requestSense(_ execution: Execution) {
         let cdb = execution.cdb
-        let sense = execution.path.takeUnitAttention()?.sense ?? Sense(.noSense, .none)
+        let attention = execution.path.takeUnitAttention()?.sense
+        let sense = attention ?? sanitizeSense ?? Sense(.noSense, .none)
         execution.succeed(
             with: sense.bytes(cdb[1] & 1 == 0 ? .fixed : .descriptor),
             allocationLength: Int(cdb[4]))

@@ -10,7 +10,8 @@ enum StandardInquiry {
             0x06,  // SPC-4
             0x12,  // hierarchical LUNs, response data format 2
             91,  // bytes that follow
-            0x00, 0x00,
+            0x08,  // third-party copies
+            0x00,
             0x02,  // command queuing
         ]
         bytes.appendField(identity.vendor, byteCount: 8)

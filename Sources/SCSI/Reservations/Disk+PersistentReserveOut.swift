@@ -126,7 +126,7 @@ extension Disk {
         case .conflict: execution.commands.end(execution.index, status: .reservationConflict)
         case .done(let notices):
             reservations = changed
-            reservationsChanged()
+            restrictionsChanged()
             for notice in notices {
                 for path in paths where path.reservationNexus == notice.nexus {
                     path.raise(notice.attention)

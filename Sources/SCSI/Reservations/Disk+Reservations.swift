@@ -16,9 +16,11 @@ extension Disk {
         return reservations.forbid(operation.reservation, to: execution.path.reservationNexus)
     }
 
-    /// To be called whenever a reservation comes or goes.
-    func reservationsChanged() {
-        state.value.isRestricted = reservedFor != nil || reservations.reservation != nil
+    /// To be called whenever a reservation, or something else that keeps commands off, comes or goes.
+    func restrictionsChanged() {
+        var isRestricted = reservedFor != nil || reservations.reservation != nil
+        if case .idle = sanitizing {} else { isRestricted = true }
+        state.value.isRestricted = isRestricted
     }
 
     /// RESERVE (6) and (10): the unit for this nexus alone, until it is lost or the unit is reset.
@@ -28,7 +30,7 @@ extension Disk {
             return execution.commands.end(execution.index, status: .reservationConflict)
         }
         reservedFor = execution.path
-        reservationsChanged()
+        restrictionsChanged()
         execution.succeed()
     }
 
@@ -44,7 +46,7 @@ extension Disk {
     /// The reservation of RESERVE ends.
     func endReservation() {
         reservedFor = nil
-        reservationsChanged()
+        restrictionsChanged()
     }
 }
 
