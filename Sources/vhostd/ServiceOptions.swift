@@ -16,7 +16,9 @@ struct ServiceOptions: ParsableArguments {
             "A logical unit: FILE, or [target=N,][lun=N,]path=FILE[,readonly][,block-size=512|4096], or iscsi=URL in place of the path. May be given again.",
             discussion: """
                 FILE is a regular file or a block device. Without a place it becomes LUN 0 of the \
-                next free target. In the second form a comma within a path is written twice.
+                next free target. In the second form a comma within a path is written twice. Beside \
+                a file: physical-block-size=BYTES; vendor=, product=, revision=, serial= and wwn= \
+                in place of what follows from the path. The same disk may stand at two places.
 
                 URL is iscsi://[user[%secret]@]portal[:port][,,portal...]/target-name/lun. Beside it: \
                 secret-file=FILE or secret-variable=NAME, so that the secret is not written here; \

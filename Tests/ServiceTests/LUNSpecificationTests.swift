@@ -25,6 +25,20 @@ struct LUNSpecificationTests {
         #expect(specification.blockSize == 4096)
     }
 
+    @Test("takes what a disk says of itself")
+    func disk() throws {
+        let text =
+            "path=a,physical-block-size=4096,vendor=ACME,product=Big Disk,revision=2.0,"
+            + "serial=SN-1,wwn=0x5000c500a1b2c3d4"
+        let disk = try LUNSpecification.resolve([LUNSpecification(text)]).first?.disk
+        #expect(disk?.physicalBlockSize == 4096)
+        #expect(disk?.vendor == "ACME")
+        #expect(disk?.product == "Big Disk")
+        #expect(disk?.revision == "2.0")
+        #expect(disk?.serial == "SN-1")
+        #expect(disk?.worldWideName == [0x50, 0x00, 0xC5, 0x00, 0xA1, 0xB2, 0xC3, 0xD4])
+    }
+
     @Test("reads a doubled comma as one")
     func doubledComma() throws {
         #expect(try LUNSpecification("path=a,,b,readonly").path == "a,b")
@@ -44,6 +58,11 @@ struct LUNSpecificationTests {
             ("", "no path; give a file or block device"),
             ("path=x,readonly=maybe", "'readonly' stands alone, or is on or off"),
             ("path=x,block-size=1024", "block-size=1024 is neither 512 nor 4096"),
+            ("path=x,physical-block-size=1000", "physical-block-size=1000 is none of 512, 4096"),
+            ("path=x,vendor=ninechars", "vendor=ninechars is none of 1 to 8 printable ASCII"),
+            ("path=x,serial=", "serial= is none of 1 to 128 printable ASCII characters"),
+            ("path=x,wwn=1234", "wwn=1234 is none of 16 hexadecimal digits"),
+            ("path=x,wwn=9000000000000000", "that begin with 2, 3 or 5"),
         ])
     func mistakes(text: String, message: String) {
         let error = #expect(throws: ConfigurationError.self) { try LUNSpecification(text) }

@@ -24,11 +24,11 @@ extension Composition {
             let context = try AIOContext(loop: loop, workers: workers)
             let initiator = InitiatorPort(name: canonicalPath(configuration.socketPath))
             let bus = SCSIBus(initiator: initiator, loop: loop)
-            var disks: [Disk] = []
+            var disks = DiskShelf(bus: bus, context: context)
             var remoteUnits: [ISCSILogicalUnit] = []
             for lun in configuration.luns {
                 if lun.iSCSI == nil {
-                    disks.append(try attachDisk(lun, to: bus, context: context))
+                    try disks.attach(lun)
                 } else if let unit = startRemoteUnit(lun, on: bus, loop: loop, workers: workers) {
                     remoteUnits.append(unit)
                 }
@@ -45,32 +45,15 @@ extension Composition {
                 loop: loop, device: device, listener: listener(at: configuration.socketPath),
                 options: options)
             server.frontEndLeft = ProcessEnvironment.releaseStartUpPages
+            let allDisks = disks.disks
             return DeviceHost { limit, finished in
                 server.stop(deadline: limit) {
-                    for disk in disks { disk.close() }
+                    for disk in allDisks { disk.close() }
                     for unit in remoteUnits { unit.close() }
                     finished()
                 }
             }
         }
-    }
-
-    /// Opens what lies behind a logical unit and puts it at its place.
-    private static func attachDisk(
-        _ configuration: LUNConfiguration, to bus: SCSIBus, context: AIOContext
-    ) throws -> Disk {
-        let store = try FileStore(
-            path: configuration.path, readOnly: configuration.isReadOnly,
-            blockSize: configuration.blockSize, context: context)
-        let identity = DiskIdentity(stableFrom: canonicalPath(configuration.path))
-        let disk = Disk(store: store, identity: identity, isReadOnly: configuration.isReadOnly)
-        guard let target = UInt8(exactly: configuration.target), let lun = LUN(configuration.lun),
-            bus.attach(disk, target: target, lun: lun)
-        else {
-            throw ConfigurationError.repeatedLUN(
-                target: configuration.target, lun: configuration.lun)
-        }
-        return disk
     }
 
     /// How long a unit at an iSCSI target that is required may take to be found.

@@ -18,6 +18,8 @@ public struct LUNConfiguration: Equatable, Sendable {
     public var isReadOnly: Bool
     /// Bytes a logical block.
     public var blockSize: Int
+    /// How a disk looks to the guest.
+    public var disk = DiskConfiguration()
 
     public init(
         target: Int, lun: Int, path: String, isReadOnly: Bool = false, blockSize: Int = 512,
@@ -42,6 +44,7 @@ public struct LUNSpecification: Equatable, Sendable {
     public var path: String
     public var isReadOnly = false
     public var blockSize = 512
+    public private(set) var disk = DiskConfiguration()
     public private(set) var iSCSI: ISCSIConfiguration?
     private var iSCSIKeys = ISCSISpecification()
     /// What a message about the whole of it begins with.
@@ -122,6 +125,8 @@ public struct LUNSpecification: Equatable, Sendable {
             blockSize = size
         case _ where ISCSISpecification.keys.contains(key):
             try iSCSIKeys.apply(key: key, value: value, specification: specification)
+        case _ where DiskConfiguration.keys.contains(key):
+            try disk.apply(key: key, value: value, specification: specification)
         default:
             throw .unknownKey(key, specification: specification)
         }
@@ -162,6 +167,7 @@ public struct LUNSpecification: Equatable, Sendable {
                     target: target, lun: lun, path: specification.path,
                     isReadOnly: specification.isReadOnly, blockSize: specification.blockSize,
                     iSCSI: specification.iSCSI))
+            resolved[resolved.count - 1].disk = specification.disk
         }
         return resolved
     }
@@ -203,7 +209,9 @@ extension LUNSpecification {
 // MARK: Parsing
 
 extension LUNSpecification {
-    private static let keys: Set<String> = Set(ISCSISpecification.keys).union([
+    private static let keys: Set<String> = Set(
+        ISCSISpecification.keys + DiskConfiguration.keys
+    ).union([
         "target", "lun", "path", "readonly", "block-size",
     ])
 
