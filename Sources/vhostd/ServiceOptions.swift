@@ -17,7 +17,7 @@ struct ServiceOptions: ParsableArguments {
             discussion: """
                 FILE is a regular file or a block device. Without a place it becomes LUN 0 of the \
                 next free target. In the second form a comma within a path is written twice. Beside \
-                a file: physical-block-size=BYTES; vendor=, product=, revision=, serial= and wwn= \
+                a file: physical-block-size=BYTES; removable; vendor=, product=, revision=, serial= and wwn= \
                 in place of what follows from the path. The same disk may stand at two places.
 
                 URL is iscsi://[user[%secret]@]portal[:port][,,portal...]/target-name/lun. Beside it: \

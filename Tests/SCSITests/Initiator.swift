@@ -33,7 +33,7 @@ final class Initiator {
     /// One disk at target 0, LUN 0; its power-on unit attention is read already.
     init(
         blockSize: Int = 512, blockCount: UInt64 = 2048, isThin: Bool = true,
-        isReadOnly: Bool = false, identity: DiskIdentity = .test
+        isReadOnly: Bool = false, isRemovable: Bool = false, identity: DiskIdentity = .test
     ) {
         var geometry = BlockGeometry(blockSize: blockSize, blockCount: blockCount)
         if isThin {
@@ -41,7 +41,8 @@ final class Initiator {
             geometry.discardReadsZeroes = true
         }
         store = MemoryStore(geometry: geometry)
-        disk = Disk(store: store, identity: identity, isReadOnly: isReadOnly)
+        disk = Disk(
+            store: store, identity: identity, isReadOnly: isReadOnly, isRemovable: isRemovable)
         bus = SCSIBus(initiator: InitiatorPort(name: "test"), loop: nil)
         attach(disk, target: 0, lun: 0)
     }

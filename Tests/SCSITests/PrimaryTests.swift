@@ -256,3 +256,53 @@ struct DiskTests {
         #expect(initiator.send([0, 0, 0, 0, 0, 0]).fixedSense == [6, 0x3F, 0x0E])
     }
 }
+
+@Suite("A removable medium")
+struct RemovableMediumTests {
+    static let eject: [UInt8] = [0x1B, 0, 0, 0, 0x02, 0]
+    static let load: [UInt8] = [0x1B, 0, 0, 0, 0x03, 0]
+    static let testUnitReady: [UInt8] = [0x00, 0, 0, 0, 0, 0]
+
+    @Test("is out of reach while it is ejected (2/3A/00)")
+    func eject() {
+        let initiator = Initiator(isRemovable: true)
+        #expect(initiator.send([0x12, 0, 0, 0, 36, 0], in: 36).data[1] == 0x80)
+        #expect(initiator.send(Self.eject).status == .good)
+        #expect(initiator.send(Self.testUnitReady).fixedSense == [2, 0x3A, 0])
+        #expect(
+            initiator.send([0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], in: 512).fixedSense == [2, 0x3A, 0])
+        #expect(initiator.send([0x12, 0, 0, 0, 36, 0], in: 36).status == .good)
+        #expect(initiator.send(Self.load).status == .good)
+        #expect(initiator.send(Self.testUnitReady).status == .good)
+    }
+
+    @Test("is not moved while an initiator prevents it (5/53/02)")
+    func prevent() {
+        let initiator = Initiator(isRemovable: true)
+        #expect(initiator.send([0x1E, 0, 0, 0, 1, 0]).status == .good)
+        #expect(initiator.send(Self.eject).fixedSense == [5, 0x53, 0x02])
+        #expect(initiator.send([0x1E, 0, 0, 0, 0, 0]).status == .good)
+        #expect(initiator.send(Self.eject).status == .good)
+        #expect(initiator.send([0x1E, 0, 0, 0, 1, 0]).status == .good)
+        #expect(initiator.send(Self.load).fixedSense == [5, 0x53, 0x02])
+        #expect(initiator.manage(.iTNexusReset) == .functionComplete)
+        #expect(initiator.send(Self.testUnitReady).fixedSense == [6, 0x29, 0x07])
+        #expect(initiator.send(Self.load).status == .good)
+    }
+
+    @Test("is news to the other initiators when it is loaded (6/28/00)")
+    func changed() {
+        let initiator = Initiator(isRemovable: true)
+        let other = LUNAddress(rawValue: 0x0101)
+        initiator.attach(initiator.disk, target: 1, lun: 0)
+        initiator.send(Self.eject)
+        initiator.send(Self.load)
+        #expect(initiator.send(Self.testUnitReady).status == .good)
+        #expect(initiator.send(Self.testUnitReady, to: other).fixedSense == [6, 0x28, 0])
+    }
+
+    @Test("is the only one that LOEJ may be used for")
+    func fixed() {
+        #expect(Initiator().send(Self.eject).fixedSense == [5, 0x24, 0])
+    }
+}

@@ -22,8 +22,8 @@ extension Disk {
         let loadsOrEjects = cdb[4] & 0x02 != 0
         let powerCondition = cdb[4] >> 4
         if powerCondition != 0 { return execution.succeed() }
-        if loadsOrEjects { return execution.fail(.invalidFieldInCDB(byte: 4, bit: 1)) }
         let starts = cdb[4] & 0x01 != 0
+        if loadsOrEjects { return moveMedium(loads: starts, execution) }
         if starts || cdb[4] & 0x04 != 0 { return execution.succeed() }
         flush(execution)
     }

@@ -117,7 +117,7 @@ extension Disk {
         Operation(
             "PREVENT ALLOW MEDIUM REMOVAL", OperationCode.preventAllow,
             usage: [0, 0, 0, 0x03, 0], reservation: .writes
-        ) { $1.succeed() },
+        ) { $0.preventRemoval($1) },
         Operation(
             "READ DEFECT DATA(10)", OperationCode.readDefectData10,
             usage: [0, 0x1F, 0, 0, 0, 0, 0xFF, 0xFF, 0], reservation: .reads

@@ -12,6 +12,12 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     let store: any BlockStore
     /// Whether the store, or whoever configured the disk, refuses writes.
     let isReadOnly: Bool
+    /// Whether initiators may eject the medium.
+    let isRemovable: Bool
+    /// Whether one of them has.
+    var isMediumEjected = false
+    /// The nexuses that do not let them.
+    var removalPreventers: Set<ObjectIdentifier> = []
     /// What takes the place of the store's own; nil for none.
     private let physicalBlockSize: Int?
     let state: Cell<State>
@@ -50,13 +56,15 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     ///   - isReadOnly: whether writes are refused even if the store takes them.
     ///   - physicalBlockSize: bytes that initiators are told the medium writes at once, a multiple
     ///     of the block size; nil for what the store says.
+    ///   - isRemovable: whether initiators may eject the medium.
     public init(
         store: any BlockStore, identity: DiskIdentity, isReadOnly: Bool = false,
-        physicalBlockSize: Int? = nil
+        physicalBlockSize: Int? = nil, isRemovable: Bool = false
     ) {
         self.store = store
         self.identity = identity
         self.isReadOnly = isReadOnly || store.isReadOnly
+        self.isRemovable = isRemovable
         self.physicalBlockSize = physicalBlockSize
         let geometry = Self.geometry(of: store, physicalBlockSize: physicalBlockSize)
         state = Cell(
@@ -118,6 +126,9 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
         if operation.usage.count > execution.commands[execution.index].cdbByteCount {
             return execution.fail(.invalidFieldInCDB(byte: operation.usage.count - 1))
         }
+        if isMediumEjected && operation.needsMedium {
+            return execution.fail(Sense(.notReady, .mediumNotPresent))
+        }
         if operation.access == .writes, isWriteProtected {
             return execution.fail(Sense(.dataProtect, .writeProtected))
         }
@@ -154,6 +165,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     public func reset() {
         state.value.modes = DiskModes()
+        removalPreventers = []
         endReservation()
     }
 
@@ -171,6 +183,8 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     }
 
     public func nexusLost(_ path: ITLNexus) {
+        removalPreventers.remove(ObjectIdentifier(path))
+        if lastCopy?.path == ObjectIdentifier(path) { lastCopy = nil }
         if reservedFor === path { endReservation() }
     }
 

@@ -56,6 +56,8 @@ public struct AdditionalSense: Equatable, Sendable {
     public static let savingParametersNotSupported = AdditionalSense(0x39, 0x00)
     /// MEDIUM NOT PRESENT.
     public static let mediumNotPresent = AdditionalSense(0x3A, 0x00)
+    /// MEDIUM REMOVAL PREVENTED.
+    public static let mediumRemovalPrevented = AdditionalSense(0x53, 0x02)
     /// INTERNAL TARGET FAILURE.
     public static let internalTargetFailure = AdditionalSense(0x44, 0x00)
     /// OVERLAPPED COMMANDS ATTEMPTED.

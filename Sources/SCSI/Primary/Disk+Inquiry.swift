@@ -10,7 +10,8 @@ extension Disk {
         guard cdb[1] & 1 != 0 else {
             if cdb[2] != 0 { return execution.fail(.invalidFieldInCDB(byte: 2)) }
             return execution.succeed(
-                with: StandardInquiry.bytes(of: identity), allocationLength: allocationLength)
+                with: StandardInquiry.bytes(of: identity, isRemovable: isRemovable),
+                allocationLength: allocationLength)
         }
         guard let page = vitalProductData(page: cdb[2], path: execution.path) else {
             return execution.fail(.invalidFieldInCDB(byte: 2))

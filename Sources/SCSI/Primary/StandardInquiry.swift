@@ -3,10 +3,10 @@
 /// Standard INQUIRY data (SPC-4): 96 bytes.
 enum StandardInquiry {
     /// What a disk says of itself.
-    static func bytes(of identity: DiskIdentity) -> [UInt8] {
+    static func bytes(of identity: DiskIdentity, isRemovable: Bool = false) -> [UInt8] {
         var bytes: [UInt8] = [
             0x00,  // connected, direct access block device
-            0x00,  // medium not removable
+            isRemovable ? 0x80 : 0x00,
             0x06,  // SPC-4
             0x12,  // hierarchical LUNs, response data format 2
             91,  // bytes that follow

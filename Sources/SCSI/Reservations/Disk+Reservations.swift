@@ -18,7 +18,8 @@ extension Disk {
 
     /// To be called whenever a reservation, or something else that keeps commands off, comes or goes.
     func restrictionsChanged() {
-        var isRestricted = reservedFor != nil || reservations.reservation != nil
+        var isRestricted =
+            reservedFor != nil || reservations.reservation != nil || isMediumEjected
         if case .idle = sanitizing {} else { isRestricted = true }
         state.value.isRestricted = isRestricted
     }

@@ -13,6 +13,8 @@ public enum UnitAttention: UInt8, CaseIterable, Sendable {
     case commandsCleared
     /// REPORTED LUNS DATA HAS CHANGED.
     case reportedLUNsChanged
+    /// NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED.
+    case mediumChanged
     /// CAPACITY DATA HAS CHANGED.
     case capacityChanged
     /// MODE PARAMETERS CHANGED.
@@ -32,6 +34,7 @@ public enum UnitAttention: UInt8, CaseIterable, Sendable {
         case .nexusLoss: AdditionalSense(0x29, 0x07)
         case .commandsCleared: AdditionalSense(0x2F, 0x00)
         case .reportedLUNsChanged: AdditionalSense(0x3F, 0x0E)
+        case .mediumChanged: AdditionalSense(0x28, 0x00)
         case .capacityChanged: AdditionalSense(0x2A, 0x09)
         case .modeParametersChanged: AdditionalSense(0x2A, 0x01)
         case .reservationsPreempted: AdditionalSense(0x2A, 0x03)

@@ -48,6 +48,7 @@ struct DiskShelf {
             identity: configuration.disk.identity(
                 path: canonicalPath(configuration.path)),
             isReadOnly: configuration.isReadOnly,
-            physicalBlockSize: configuration.disk.physicalBlockSize)
+            physicalBlockSize: configuration.disk.physicalBlockSize,
+            isRemovable: configuration.disk.isRemovable)
     }
 }

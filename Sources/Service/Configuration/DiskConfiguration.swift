@@ -6,6 +6,8 @@ import SCSI
 public struct DiskConfiguration: Equatable, Sendable {
     /// Bytes that the medium is said to write at once; nil for what it does.
     public var physicalBlockSize: Int?
+    /// Whether the guest may eject the medium.
+    public var isRemovable = false
     /// How the disk introduces itself; nil for what follows from its path.
     public var vendor: String?
     public var product: String?
@@ -32,7 +34,7 @@ public struct DiskConfiguration: Equatable, Sendable {
 extension DiskConfiguration {
     /// In the order in which they are documented.
     static let keys = [
-        "physical-block-size", "vendor", "product", "revision", "serial", "wwn",
+        "physical-block-size", "removable", "vendor", "product", "revision", "serial", "wwn",
     ]
     private static let physicalBlockSizes = [512, 4096, 8192, 16384, 32768, 65536]
 
@@ -40,6 +42,9 @@ extension DiskConfiguration {
     mutating func apply(
         key: String, value: String?, specification: String
     ) throws(ConfigurationError) {
+        if key == "removable" {
+            isRemovable = try LUNSpecification.flag(key, value, specification)
+        }
         let value = value ?? ""
         switch key {
         case "physical-block-size":
