@@ -273,7 +273,7 @@ protocol LibraryConnectionOwner: AnyObject {
         if text.isEmpty || endsOfCommands.contains(where: text.hasPrefix) {
             return "the target closed it"
         }
-        if text.contains("errno") || text.contains("socket error"),
+        if text.contains("errno") || text.contains("socket"),
             let code = trailingNumber(text), code > 0, code < 200
         {
             return Errno(rawValue: Int32(code)).description

@@ -55,7 +55,7 @@ final class UnitContext: SCSIBusObserver {
     @discardableResult
     func turn(until condition: () -> Bool) throws -> Bool {
         let system = SystemClock()
-        let end = system.now.advanced(byNanoseconds: 10_000_000_000)
+        let end = system.now.advanced(byNanoseconds: 60_000_000_000)
         while !condition() {
             if system.now > end { return false }
             try loop.turn(waitingAtMost: .milliseconds(10))
@@ -275,12 +275,12 @@ struct LogicalUnitTests {
         let context = try UnitContext(target.url)
         try context.bringUp()
         isDue.store(true, ordering: .relaxed)
-        for _ in 0..<4 {
-            context.clock.advance(by: .seconds(5))
-            _ = try context.loop.turn(waitingAtMost: .milliseconds(20))
-            _ = try context.loop.turn(waitingAtMost: .milliseconds(20))
-        }
-        #expect(context.attachedCount == 2, "a RESCAN event")
+        // An idle unit is asked every ten seconds.
+        context.clock.advance(by: .seconds(5))
+        _ = try context.loop.turn(waitingAtMost: .zero)
+        try context.turn { context.unit.session.connection?.isPingOutstanding == false }
+        context.clock.advance(by: .seconds(5))
+        #expect(try context.turn { context.attachedCount == 2 }, "a RESCAN event")
         let result = try context.run([0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0])
         #expect(result?.status == .checkCondition)
         #expect(result?.sense[12] == 0x3F)

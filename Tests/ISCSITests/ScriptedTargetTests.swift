@@ -173,6 +173,33 @@ struct ScriptedTargetTests {
         #expect(again == [0x8A, 0x88, 0x35, 0x42])
     }
 
+    @Test("has COMPARE AND WRITE done once, wherever the connection breaks", arguments: 0..<2)
+    func comparesOnce(isDone: Int) throws {
+        // Answers every second one, and breaks off at the others before or after it is done.
+        let counts = Mutex((asked: 0, done: 0))
+        let target = try ScriptedTarget(command: { command in
+            guard command.cdb[0] == 0x89 else { return .good }
+            return counts.withLock { counts in
+                counts.asked += 1
+                let isAnswered = counts.asked % 2 == 0
+                if isAnswered || isDone == 1 { counts.done += 1 }
+                return isAnswered ? .good : .hangUp
+            }
+        })
+        defer { target.stop() }
+        let context = try SessionContext(target.url)
+        try context.bringUp()
+        let blocks = TestBuffer(byteCount: 1024)
+        for round in 1...50 {
+            let outcome = try context.run(
+                (0x8900_0000_0000_0000, 0x0000_0000_0001_0000), direction: .write, byteCount: 1024,
+                pieces: blocks.pieces)
+            #expect(outcome == (round % 2 == 0 ? .answered(status: 0, .none) : .nexusLost))
+        }
+        #expect(counts.withLock { $0.asked } == 50)
+        #expect(counts.withLock { $0.done } == (isDone == 1 ? 50 : 25))
+    }
+
     @Test("sends what had not been sent, whatever it is, after the next login")
     func waitingIsSent() throws {
         let target = try ScriptedTarget(command: { _ in .good })
@@ -226,10 +253,7 @@ struct ScriptedTargetTests {
         defer { target.stop() }
         let context = try SessionContext(target.url)
         try context.bringUp()
-        for _ in 0..<4 {
-            context.clock.advance(by: .seconds(5))
-            try context.turn(atMost: .milliseconds(30)) { false }
-        }
+        for _ in 0..<4 { try context.keepAlive() }
         #expect(context.attentions.map { [$0[2], $0[12], $0[13]] } == [[0x06, 0x2A, 0x09]])
     }
 

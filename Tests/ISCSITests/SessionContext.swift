@@ -89,7 +89,7 @@ final class SessionContext: ISCSISessionOwner {
     /// - Returns: whether it does, within the kernel's time.
     @discardableResult
     func turn(
-        atMost limit: Duration = .seconds(10), until condition: () -> Bool
+        atMost limit: Duration = .seconds(60), until condition: () -> Bool
     ) throws -> Bool {
         let system = SystemClock()
         let end = system.now.advanced(byNanoseconds: limit.wholeNanoseconds)
@@ -98,6 +98,17 @@ final class SessionContext: ISCSISessionOwner {
             try loop.turn(waitingAtMost: .milliseconds(10))
         }
         return true
+    }
+
+    /// Puts the clock forward by the interval of the keep-alive, and turns the loop until the target
+    /// has answered what the session asks then.
+    func keepAlive() throws {
+        clock.advance(by: configuration.timeouts.keepAlive)
+        // The timer fires in the first turn, what it asks for is sent at its end.
+        try loop.turn(waitingAtMost: .zero)
+        try turn {
+            session.connection?.isPingOutstanding != true && !session.isPollOutstanding
+        }
     }
 
     /// Starts the session and waits until it is up.

@@ -33,6 +33,17 @@ struct LoginTests {
         #expect(try context.turn { context.session.phase == .up }, "\(context.lines.all)")
     }
 
+    @Test("reaches a portal over IPv6")
+    func internetProtocol6() throws {
+        var setUp = TgtTarget.Configuration()
+        setUp.address = "::1"
+        let target = try TgtTarget(setUp)
+        #expect(target.url().hasPrefix("iscsi://[::1]:"))
+        let context = try SessionContext(target.url())
+        #expect(try context.bringUp(), "\(context.lines.all)")
+        #expect(try context.run((0, 0)) == .answered(status: 0, .none))
+    }
+
     @Test("goes to the next portal when one does not answer")
     func failover() throws {
         let target = try TgtTarget()
@@ -164,8 +175,6 @@ struct LoginTests {
         try context.bringUp()
         #expect(try target.sessions().count == 1)
         context.session.close()
-        var count = 1
-        for _ in 0..<100 where count > 0 { count = try target.sessions().count }
-        #expect(count == 0)
+        #expect(try context.turn { (try? target.sessions().count) == 0 })
     }
 }

@@ -22,11 +22,16 @@ final class VerifiedLoad {
     private let context: SessionContext
     private var workers: [Worker] = []
     private var isEnding = false
+    /// What must not be done twice goes on beside.
+    let once: OnceLoad
     private(set) var completedCount = 0
-    private(set) var failures: [String] = []
+    private var failuresHere: [String] = []
+
+    var failures: [String] { failuresHere + once.failures }
 
     init(_ context: SessionContext, depth: Int) {
         self.context = context
+        once = OnceLoad(context)
         for index in 0..<depth {
             workers.append(Worker(index: index, buffer: TestBuffer(byteCount: 512)))
             begin(index)
@@ -41,17 +46,30 @@ final class VerifiedLoad {
         }
     }
 
+    /// Turns the loop and keeps the load up until so many more commands have ended.
+    func run(commands count: Int) throws {
+        let goal = completedCount + count
+        try run { completedCount >= goal }
+    }
+
+    /// Turns the loop and keeps the load up until the condition holds.
+    func run(until condition: () -> Bool) throws {
+        let holds = try context.turn {
+            advance()
+            return condition()
+        }
+        if !holds { failuresHere.append("waited in vain") }
+    }
+
     /// Lets what is under way end.
     func finish() throws {
         isEnding = true
-        let isDone = try context.turn(atMost: .seconds(30)) {
-            advance()
-            return workers.allSatisfy { $0.token == 0 }
-        }
-        if !isDone { failures.append("commands did not end") }
+        once.end()
+        try run { once.isIdle && workers.allSatisfy { $0.token == 0 } }
     }
 
     private func advance() {
+        once.advance()
         for index in workers.indices {
             let worker = workers[index]
             guard worker.token != 0, let outcome = context.outcomes[worker.token] else { continue }
@@ -68,10 +86,10 @@ final class VerifiedLoad {
         // A target that was started anew says so once, as a unit attention; the guest tries again.
         if case .answered(status: 0x02, _) = outcome { return }
         guard outcome == .answered(status: 0x00, .none) else {
-            return failures.append("\(worker.index) \(worker.step): \(outcome)")
+            return failuresHere.append("\(worker.index) \(worker.step): \(outcome)")
         }
         if worker.step == .read, worker.buffer.bytes != pattern(worker) {
-            failures.append("\(worker.index): data differ")
+            failuresHere.append("\(worker.index): data differ")
         }
     }
 

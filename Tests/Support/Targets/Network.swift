@@ -12,28 +12,35 @@ public final class Network {
     public let nearAddress: String
     private let name: String
     private let port: String
+    private let leash: Leash
 
     /// Makes a namespace; needs the right to.
     public init() throws {
-        let number = Int.random(in: 0..<64)
-        let identifier = ProcessInfo.processInfo.processIdentifier % 10000
-        name = "vhostd-\(identifier)-\(number)"
-        port = "vh\(identifier)n\(number)"
+        let number = try Self.addNamespace()
+        name = Self.name(number)
+        port = "vhostd\(number)"
         // TEST-NET-2 of RFC 5737, four addresses for each.
         farAddress = "198.51.100.\(number * 4 + 2)"
         nearAddress = "198.51.100.\(number * 4 + 1)"
-        try Program.run(["ip", "netns", "add", name])
-        do {
-            try connect()
-        } catch {
-            remove()
-            throw error
-        }
+        leash = try Leash(tidying: "ip link del \(port); ip netns del \(name)")
+        try connect()
     }
 
-    deinit {
-        remove()
+    /// A number is taken machine-wide by the name of its namespace.
+    private static func addNamespace() throws -> Int {
+        var reason: any Error = TargetError("no network namespace is free")
+        for number in (0..<64).shuffled() {
+            do {
+                try Program.run(["ip", "netns", "add", name(number)])
+                return number
+            } catch {
+                reason = error
+            }
+        }
+        throw reason
     }
+
+    private static func name(_ number: Int) -> String { "vhostd-\(number)" }
 
     private func connect() throws {
         let peer = port + "f"
@@ -49,12 +56,6 @@ public final class Network {
             "nft", "add", "chain", "ip", "filter", "input",
             "{ type filter hook input priority 0; }",
         ])
-    }
-
-    private func remove() {
-        // What is not there any more need not be removed.
-        _ = try? Program.run(["ip", "link", "del", port])
-        _ = try? Program.run(["ip", "netns", "del", name])
     }
 
     /// Runs a program at the far end.

@@ -9,11 +9,11 @@ public final class TgtTarget {
     public static let name = "iqn.2026-01.com.example:disk"
 
     /// Where it listens.
-    public let port: UInt16
-    /// A folder in memory for the disks.
+    public private(set) var port: UInt16
+    /// A folder in memory for the disks and the control socket.
     public let folder: String
-    private var process: Process?
-    private var leash: Pipe?
+    private let folderLeash: Leash
+    private var leash: Leash?
     private var processID: pid_t = 0
     private let configuration: Configuration
 
@@ -29,7 +29,9 @@ public final class TgtTarget {
         public var outgoingAccount: (user: String, secret: String)?
         /// Parameters of the target, for example `InitialR2T`.
         public var parameters: [String: String] = [:]
-        /// Where it listens instead of this machine's loopback.
+        /// The address of this machine's loopback that it listens on.
+        public var address = "127.0.0.1"
+        /// Where it listens instead.
         public var network: Network?
         /// Whether any initiator may log in.
         public var isOpen = true
@@ -41,24 +43,29 @@ public final class TgtTarget {
     public init(_ configuration: Configuration = Configuration()) throws {
         self.configuration = configuration
         port = ListeningSockets.freePort()
-        folder = "/dev/shm/vhostd-target-\(ProcessInfo.processInfo.processIdentifier)-\(port)"
+        folder = "/dev/shm/vhostd-target-\(UInt32.random(in: 0...UInt32.max))"
+        folderLeash = try Leash(tidying: "rm -rf \(folder)")
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         for (index, byteCount) in configuration.diskByteCounts.enumerated() {
             try Program.run(["truncate", "-s", "\(byteCount)", disk(index + 1)])
         }
-        do {
-            try start()
-        } catch {
-            stop()
-            throw error
-        }
+        try startSomewhere()
     }
 
-    deinit {
-        stop()
-        // What cannot be removed lies in memory and goes with the machine.
-        try? FileManager.default.removeItem(atPath: folder)
+    /// Somebody else may take a port between our look at it and tgt's.
+    private func startSomewhere() throws {
+        for _ in 0..<4 {
+            do {
+                return try start()
+            } catch is PortTaken {
+                stop()
+                port = ListeningSockets.freePort()
+            }
+        }
+        throw TargetError("no free port for a target")
     }
+
+    deinit { stop() }
 
     /// The file behind a logical unit.
     public func disk(_ lun: Int) -> String { "\(folder)/disk\(lun)" }
@@ -68,51 +75,45 @@ public final class TgtTarget {
         "iscsi://\(credentials)\(address):\(port)/\(Self.name)/\(lun)"
     }
 
-    private var address: String { configuration.network?.farAddress ?? "127.0.0.1" }
+    /// The address as it stands in a portal.
+    private var address: String {
+        let address = configuration.network?.farAddress ?? configuration.address
+        return address.contains(":") ? "[\(address)]" : address
+    }
 
     // MARK: Life
 
     /// Starts the target again, on the same port and with the same disks.
     public func start() throws {
-        // The shell ends the target as soon as its input ends, which is when we do.
-        let script = """
-            ulimit -c 0
-            tgtd -f -C \(port) --iscsi portal=\(address):\(port) >/dev/null 2>\(folder)/log &
-            echo $!
-            cat >/dev/null
-            kill -9 $! 2>/dev/null
-            """
-        let process = Program.process(
-            (configuration.network?.prefix ?? []) + ["sh", "-c", script])
-        let output = Pipe()
-        let leash = Pipe()
-        process.standardOutput = output
-        process.standardInput = leash
-        try process.run()
-        self.process = process
+        let leash = try Leash(
+            prefix: configuration.network?.prefix ?? [],
+            preparation: """
+                ulimit -c 0
+                export TGT_IPC_SOCKET=\(controlSocket)
+                tgtd -f -C \(port) --iscsi portal=\(address):\(port) >/dev/null 2>\(folder)/log &
+                echo $!
+                """,
+            tidying: "kill -9 $! 2>/dev/null")
         self.leash = leash
-        let line = String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
-        processID = pid_t(line.trimmingCharacters(in: .whitespacesAndNewlines)) ?? 0
-        guard processID > 1 else { throw TargetError("tgtd did not start: \(line)") }
+        processID = pid_t(leash.firstLine()) ?? 0
+        guard processID > 1 else { throw TargetError("tgtd did not start") }
         try waitUntilListening()
         try setUp()
     }
 
+    /// A control socket of our own: another tgtd on this machine is not disturbed.
+    private var controlSocket: String { folder + "/control" }
+
     /// The target falls back to every address when its port is busy: that must not pass.
     private func waitUntilListening() throws {
-        for _ in 0..<500 {
-            if isListening, answersControl() { return }
+        let end = ContinuousClock.now + .seconds(60)
+        while ContinuousClock.now < end {
+            let sockets = ListeningSockets.all(heldBy: processID)
+            if sockets.contains(where: \.isOpenToAll) { throw PortTaken() }
+            if sockets.contains(where: { $0.port == port }), answersControl() { return }
             usleep(10_000)
         }
         throw TargetError("tgtd does not listen on \(address):\(port)")
-    }
-
-    private var isListening: Bool {
-        let parts = address.split(separator: ".").compactMap { UInt32($0) }
-        let digits = String(parts.reversed().reduce(0) { $0 << 8 | $1 }, radix: 16, uppercase: true)
-        let wanted = ListeningSockets.Entry(
-            address: String(repeating: "0", count: 8 - digits.count) + digits, port: port)
-        return ListeningSockets.all(ofProcess: processID).contains(wanted)
     }
 
     private func answersControl() -> Bool {
@@ -137,11 +138,8 @@ public final class TgtTarget {
     }
 
     private func stop() {
-        // Closing the leash has the shell kill the target and end.
-        try? leash?.fileHandleForWriting.close()
+        leash?.release()
         leash = nil
-        process?.waitUntilExit()
-        process = nil
     }
 
     // MARK: Set-up
@@ -199,12 +197,29 @@ public final class TgtTarget {
         return sessions.count
     }
 
-    /// The numbers of the sessions.
+    /// The numbers of the sessions that have a connection.
     public func sessions() throws -> [String] {
-        try administer("--op", "show", "--mode", "conn", "--tid", "1")
-            .split(separator: "\n").compactMap { line in
-                line.hasPrefix("Session: ") ? String(line.dropFirst("Session: ".count)) : nil
-            }
+        var session = ""
+        var connected: [String] = []
+        for line in try administer("--op", "show", "--mode", "conn", "--tid", "1")
+            .split(separator: "\n")
+        {
+            let words = line.split(separator: " ").map(String.init)
+            if words.first == "Session:" { session = words.last ?? "" }
+            if words.first == "Connection:" { connected.append(session) }
+        }
+        return connected
+    }
+
+    /// Listens on another port of the same address, too.
+    public func openPortal(_ port: UInt16) throws {
+        try administer("--op", "new", "--mode", "portal", "--param", "portal=\(address):\(port)")
+    }
+
+    /// Stops listening on a port; connections stay.
+    public func closePortal(_ port: UInt16) throws {
+        try administer(
+            "--op", "delete", "--mode", "portal", "--param", "portal=\(address):\(port)")
     }
 
     /// Runs tgtadm.
@@ -215,6 +230,11 @@ public final class TgtTarget {
 
     @discardableResult
     private func administer(_ arguments: [String]) throws -> String {
-        try Program.run(["tgtadm", "-C", "\(port)", "--lld", "iscsi"] + arguments)
+        try Program.run(
+            ["env", "TGT_IPC_SOCKET=" + controlSocket, "tgtadm", "-C", "\(port)"]
+                + ["--lld", "iscsi"] + arguments)
     }
 }
+
+/// Somebody else listens on the port, and tgt on every address instead.
+private struct PortTaken: Error {}
