@@ -132,7 +132,7 @@ extension ISCSIError: CustomStringConvertible {
     static func loginStatusText(_ status: UInt16) -> String {
         switch status {
         case 0x0200: "the initiator is at fault (0200h)"
-        case 0x0201: "authentication failed: wrong user or secret (0201h)"
+        case 0x0201: "authentication failed: user or secret wrong or missing (0201h)"
         case 0x0202: "this initiator is not allowed to use the target (0202h)"
         case 0x0203: "no target of this name (0203h)"
         case 0x0204: "the target has been removed (0204h)"

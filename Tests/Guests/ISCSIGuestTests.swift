@@ -6,12 +6,10 @@ import Testing
 /// Guests whose second disk is at a real iSCSI target.
 @Suite("A real guest with a disk at an iSCSI target", .serialized)
 struct ISCSIGuestTests {
-    static let setups = [
-        GuestSetup(.uml, .split, requestQueueCount: 1),
-        GuestSetup(.uml, .packed, requestQueueCount: 1),
-    ]
+    static let packed = GuestSetup(.uml, .packed, requestQueueCount: 1)
+    static let split = GuestSetup(.uml, .split, requestQueueCount: 1)
 
-    @Test("formats and mounts it, finds its tree again and trims", arguments: setups)
+    @Test("formats and mounts it, finds its tree again and trims", arguments: [packed, split])
     func usesDisk(setup: GuestSetup) async throws {
         try await onOwnThread {
             let target = try TgtTarget()
@@ -22,34 +20,37 @@ struct ISCSIGuestTests {
             let report = try guest.run("/scenarios/disk /dev/sdb")
             #expect(report.hasSuffix("disk scenario passed"))
             try guest.powerOff()
-            #expect(daemon.terminate(within: .seconds(2)) == .exited(0))
+            #expect(daemon.terminate(within: .seconds(10)) == .exited(0))
             try daemon.remove()
         }
     }
 
+    /// One of the outages on split rings, too.
+    static let outages = Outage.possible.map { ($0, packed) } + [(.killed, split)]
+
     @Test(
-        "finds every block as it wrote it, though the target is killed again and again",
-        arguments: setups)
-    func outlivesTarget(setup: GuestSetup) async throws {
+        "finds every block as it wrote it, though the target goes again and again",
+        arguments: outages)
+    func outlivesTarget(outage: Outage, setup: GuestSetup) async throws {
         try await onOwnThread {
-            let target = try TgtTarget()
+            let away = try UnsteadyTarget(outage)
             let daemon = try Daemon(
                 disabledFeatures: setup.disabledFeatures, diskMebibytes: 16,
-                furtherUnits: ["iscsi=\(target.url()),target=1,required"])
+                furtherUnits: ["iscsi=\(away.target.url()),target=1,required"])
             let guest = try Guest(setup, on: daemon)
-            let load = guest.start("exercise disk /dev/sdb 32 30000 8 20260131")
-            for _ in 1...10 {
-                #expect(load.waitForExit(within: .milliseconds(200)) == nil, "\(load.text)")
-                target.kill()
+            let load = try DiskLoad(on: guest, device: "/dev/sdb")
+            for _ in 1...Outage.roundCount {
+                try load.awaitProgress()
+                try away.goAway()
                 // A second disk is not disturbed.
                 _ = try guest.run("dd if=/dev/sda of=/dev/null bs=64k count=16 2>&1")
-                try target.start()
+                try away.comeBack()
             }
-            #expect(load.waitForExit(within: .seconds(120)) == 0, "\(load.text)")
-            #expect(load.text == "disk ok: 30000 transfers by 8 threads over 32 MiB")
+            try load.awaitProgress()
+            try load.end()
             #expect(try guest.run("dmesg | grep -c 'I/O error' || true") == "0")
             try guest.powerOff()
-            #expect(daemon.terminate(within: .seconds(2)) == .exited(0))
+            #expect(daemon.terminate(within: .seconds(10)) == .exited(0))
             try daemon.remove()
         }
     }
@@ -57,19 +58,80 @@ struct ISCSIGuestTests {
     @Test("boots without it while the target is away, and gets it when the target comes")
     func hotPlug() async throws {
         try await onOwnThread {
-            let setup = GuestSetup(.uml, .packed, requestQueueCount: 1)
             let target = try TgtTarget()
             target.kill()
             let daemon = try Daemon(
                 diskMebibytes: 16, furtherUnits: ["iscsi=\(target.url()),target=1"])
-            let guest = try Guest(setup, on: daemon)
+            let guest = try Guest(Self.packed, on: daemon)
             #expect(try guest.run("ls /sys/block | grep -c '^sd'") == "1")
             try target.start()
             let disk = guest.start("until [ -b /dev/sdb ]; do usleep 20000; done; echo there")
-            try disk.waitForLine("there", within: .seconds(20))
+            try disk.waitForLine("there", within: .seconds(60))
             try guest.powerOff()
-            #expect(daemon.terminate(within: .seconds(2)) == .exited(0))
+            #expect(daemon.terminate(within: .seconds(10)) == .exited(0))
             try daemon.remove()
         }
+    }
+
+    @Test("has its root file system on it, from boot to boot and through a kill of the target")
+    func root() async throws {
+        try await onOwnThread {
+            var setUp = TgtTarget.Configuration()
+            setUp.diskByteCounts = [256 << 20]
+            let target = try TgtTarget(setUp)
+            try RootFileSystem.write(to: target.disk(1))
+            let daemon = try Daemon(
+                diskMebibytes: 16, furtherUnits: ["iscsi=\(target.url()),target=1,required"])
+            let devices = GuestDevices.served(by: daemon, as: Self.packed)
+                .adding(umlArguments: ["guest.root=/dev/sdb"])
+            let guest = try Guest(Self.packed, devices: devices)
+            #expect(try guest.run("grep -c '^/dev/sdb / ext4 rw' /proc/mounts") == "1")
+            let written = try guest.run(
+                "dd if=/dev/urandom of=/kept bs=64k count=64 2>/dev/null; sync; sha256sum /kept")
+            target.kill()
+            let reader = guest.start("echo 3 >/proc/sys/vm/drop_caches; sha256sum /kept")
+            try target.start()
+            #expect(reader.waitForExit(within: .seconds(120)) == 0)
+            #expect(reader.text == written)
+            try guest.powerOff()
+            let second = try Guest(Self.packed, devices: devices)
+            #expect(try second.run("sha256sum /kept") == written)
+            try second.powerOff()
+            #expect(daemon.terminate(within: .seconds(10)) == .exited(0))
+            try daemon.remove()
+        }
+    }
+}
+
+/// Reads and writes in a guest that check what they read, until they are ended.
+private struct DiskLoad {
+    private let guest: Guest
+    private let command: GuestCommand
+
+    init(on guest: Guest, device: String) throws {
+        self.guest = guest
+        command = guest.start(
+            """
+            n=0; until [ -e /tmp/stop ]; do exercise disk \(device) 32 2000 8 $n || exit 1; \
+            n=$((n + 1)); done; echo ended well
+            """)
+    }
+
+    private var passCount: Int { command.text.split(separator: "\n").count }
+
+    /// Waits until another two thousand transfers, at least, have been checked.
+    func awaitProgress() throws {
+        let before = passCount
+        for _ in 0..<2400 {
+            if passCount > before { return }
+            guard command.waitForExit(within: .milliseconds(50)) == nil else { break }
+        }
+        throw GuestError("the load does not go on: \(command.text)")
+    }
+
+    func end() throws {
+        try guest.run("touch /tmp/stop")
+        #expect(command.waitForExit(within: .seconds(120)) == 0, "\(command.text)")
+        #expect(command.text.hasSuffix("ended well"))
     }
 }

@@ -10,9 +10,9 @@ import Testing
 struct RecoveryTests {
     @Test(
         "is up again when the target is; nothing is lost, wrong or done twice",
-        arguments: Outage.allCases)
+        arguments: Outage.possible)
     func outages(outage: Outage) throws {
-        let away = try outage.target()
+        let away = try UnsteadyTarget(outage)
         let context = try SessionContext(away.target.url())
         #expect(try context.bringUp(), "\(context.lines.all)")
         let load = VerifiedLoad(context, depth: 32)
@@ -21,13 +21,13 @@ struct RecoveryTests {
             try away.goAway()
             // What is dropped is nothing that anybody hears of: the clock has to be put forward.
             try load.run {
-                if away.network != nil { context.clock.advance(by: .milliseconds(100)) }
+                if away.isFirewalled { context.clock.advance(by: .milliseconds(100)) }
                 return context.downCount == round
             }
             try load.run(for: .milliseconds(50))
             try away.comeBack()
             try load.run {
-                if away.network != nil { context.clock.advance(by: .milliseconds(20)) }
+                if away.isFirewalled { context.clock.advance(by: .milliseconds(20)) }
                 return context.upCount == round + 1
             }
             #expect(context.downCount == round && context.upCount == round + 1)

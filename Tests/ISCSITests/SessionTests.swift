@@ -77,8 +77,8 @@ struct LoginTests {
         let context = try SessionContext(target.url(credentials: "joe%secret-of-jim@"))
         let error = try context.firstFailure()
         #expect(
-            error?.description.contains("authentication failed: wrong user or secret (0201h)")
-                == true, "\(context.lines.all)")
+            error?.description.contains("user or secret wrong or missing (0201h)") == true,
+            "\(context.lines.all)")
         try context.turn(atMost: .seconds(1)) { false }
         #expect(context.session.attempt.failureCount < 8)
         #expect(context.lines.count(containing: "warning no session") == 1)

@@ -10,6 +10,12 @@ public struct GuestDevices: Sendable {
         self.umlArguments = umlArguments
     }
 
+    /// The same, and more arguments of user-mode-linux, which is a kernel: its parameters.
+    public func adding(umlArguments: [String]) -> GuestDevices {
+        GuestDevices(
+            qemuArguments: qemuArguments, umlArguments: self.umlArguments + umlArguments)
+    }
+
     /// The two devices that a daemon serves.
     public static func served(by daemon: Daemon, as setup: GuestSetup) -> GuestDevices {
         let packed = "packed=" + (setup.ring == .packed ? "on" : "off")
