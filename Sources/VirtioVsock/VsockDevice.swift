@@ -11,6 +11,9 @@ public import Virtio
 ///   `OK <host port>\n`.
 /// - The guest connects to port N of the host (context identifier 2) and reaches the listener at
 ///   `<path>_N`.
+/// - Messages (SEQPACKET) go the same ways: clients connect to `<path>_seqpacket`, and the listener
+///   at `<path>_N` is of that kind.
+/// - Port maps (`VsockOptions.listeners`, `services`) lead to other paths and need no line.
 ///
 /// The device belongs to its event loop's thread. It works with two queues or three: some
 /// front-ends keep the event queue to themselves.
@@ -23,6 +26,8 @@ public final class VsockDevice {
 
     /// VIRTIO_VSOCK_F_STREAM.
     private static let stream = VirtioFeatures.bit(0)
+    /// VIRTIO_VSOCK_F_SEQPACKET.
+    private static let sequencedPacket = VirtioFeatures.bit(1)
     /// VIRTIO_VSOCK_F_NO_IMPLIED_STREAM.
     private static let noImpliedStream = VirtioFeatures.bit(2)
 
@@ -38,12 +43,19 @@ public final class VsockDevice {
     /// - Throws: what is wrong with the options, or why the path cannot be listened at.
     public init(loop: EventLoop, options: VsockOptions, logger: Logger) throws(VsockError) {
         try options.validate()
-        guard let address = UnixAddress(path: options.path) else {
-            throw .illegalPath(options.path)
-        }
         guest = ContextID(rawValue: UInt32(truncatingIfNeeded: options.guestCID))
         multiplexer = Multiplexer(loop: loop, options: options, guest: guest, log: logger)
-        try multiplexer.listen(at: address)
+        do {
+            try multiplexer.listen(at: options.path, type: .stream, port: nil)
+            try multiplexer.listen(
+                at: options.path + VsockOptions.messageSuffix, type: .sequencedPacket, port: nil)
+            for (port, path) in options.listeners {
+                try multiplexer.listen(at: path, type: .stream, port: port)
+            }
+        } catch {
+            multiplexer.close()
+            throw error
+        }
     }
 
     /// Ends every connection and stops listening; the device is not used any more.
@@ -54,7 +66,7 @@ public final class VsockDevice {
     }
 
     /// What the device has done so far.
-    public var statistics: VsockStatistics { multiplexer.statistics }
+    public var statistics: VsockStatistics { multiplexer.counters.value }
 
     /// Connections, open or closing.
     public var connectionCount: Int { multiplexer.connectionCount }
@@ -64,7 +76,7 @@ extension VsockDevice: VirtioDevice {
     public var offeredFeatures: VirtioFeatures {
         [
             .version1, .indirectDescriptors, .eventIndex, .ringPacked, .inOrder,
-            Self.stream, Self.noImpliedStream,
+            Self.stream, Self.sequencedPacket, Self.noImpliedStream,
         ]
     }
 
@@ -77,7 +89,9 @@ extension VsockDevice: VirtioDevice {
 
     public func writeConfiguration(_ bytes: [UInt8], at offset: Int) -> Bool { false }
 
-    public func featuresNegotiated(_ features: VirtioFeatures) {}
+    public func featuresNegotiated(_ features: VirtioFeatures) {
+        multiplexer.carriesMessages = features.contains(Self.sequencedPacket)
+    }
 
     public func startQueue(_ queue: Virtqueue, at index: Int) {
         switch Queue(rawValue: index) {

@@ -92,6 +92,14 @@ enum PacketType: UInt16 {
     case sequencedPacket = 2
 }
 
+/// What RW says of a message (virtio 1.3 §5.10.6.1, VIRTIO_VSOCK_SEQ_*).
+///
+/// The end of a record (2) cannot be carried by Unix sockets and is dropped.
+enum MessageFlags {
+    /// VIRTIO_VSOCK_SEQ_EOM: the packet ends a message.
+    static let endOfMessage: UInt32 = 1
+}
+
 /// Which halves of a connection its sender has closed, for good (virtio 1.3 §5.10.6.6).
 struct ShutdownFlags: OptionSet, BitwiseCopyable, Hashable {
     let rawValue: UInt32

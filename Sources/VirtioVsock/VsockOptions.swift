@@ -28,6 +28,11 @@ public struct VsockOptions: Sendable {
     /// Connections at once that wait like that; one more displaces the oldest.
     public var lingerLimit = 1024
 
+    /// Sockets where clients reach one port of the guest, without naming it: paths by port.
+    public var listeners: [VsockPort: String] = [:]
+    /// Where the guest reaches single ports of the host, instead of `<path>_<port>`.
+    public var services: [VsockPort: ServicePath] = [:]
+
     public init(guestCID: UInt64, path: String) {
         self.guestCID = guestCID
         self.path = path
@@ -35,9 +40,13 @@ public struct VsockOptions: Sendable {
 
     /// Bytes that a port adds to the path at most: `_4294967295`.
     static let portSuffixByteCount = 11
+    /// What the path of the socket for messages ends in.
+    static let messageSuffix = "_seqpacket"
 
-    /// Checks what was given.
-    func validate() throws(VsockError) {
+    /// Checks what was given, without opening anything.
+    ///
+    /// - Throws: the first thing that is wrong.
+    public func validate() throws(VsockError) {
         guard let cid = UInt32(exactly: guestCID), ContextID(rawValue: cid).isUsableByGuest else {
             throw .illegalContextID(guestCID)
         }
@@ -47,11 +56,56 @@ public struct VsockOptions: Sendable {
             throw .pathTooLong(path: path, byteCount: length, limit: limit)
         }
         guard UnixAddress(path: path) != nil else { throw .illegalPath(path) }
+        for path in listeners.values where UnixAddress(path: path) == nil {
+            throw .pathTooLong(
+                path: path, byteCount: path.utf8.count, limit: UnixAddress.maximumByteCount)
+        }
+        for service in services.values { try service.validate() }
         guard bufferByteCount >= 4096, bufferByteCount <= 1 << 30 else {
             throw .illegalBufferSize(bufferByteCount)
         }
         guard (1...65_536).contains(connectionLimit) else {
             throw .illegalConnectionLimit(connectionLimit)
+        }
+    }
+}
+
+/// The path of a service on the host, with `%c` for the guest's context identifier, `%p` for the port
+/// and `%%` for a percent sign.
+public struct ServicePath: Equatable, Sendable {
+    /// As it was given.
+    public let template: String
+
+    public init(_ template: String) {
+        self.template = template
+    }
+
+    func path(guest: ContextID, port: VsockPort) -> String {
+        var path = ""
+        var isEscaped = false
+        for character in template {
+            if isEscaped {
+                switch character {
+                case "c": path += "\(guest.rawValue)"
+                case "p": path += "\(port.rawValue)"
+                default: path.append(character)
+                }
+                isEscaped = false
+            } else if character == "%" {
+                isEscaped = true
+            } else {
+                path.append(character)
+            }
+        }
+        return path
+    }
+
+    func validate() throws(VsockError) {
+        let longest = path(guest: ContextID(rawValue: .max), port: .any)
+        guard UnixAddress(path: longest) != nil else {
+            throw .pathTooLong(
+                path: template, byteCount: longest.utf8.count,
+                limit: UnixAddress.maximumByteCount)
         }
     }
 }
@@ -82,8 +136,8 @@ public enum VsockError: Error, Equatable, CustomStringConvertible {
             """
         case .pathTooLong(let path, let byteCount, let limit):
             """
-            \(path): the path has \(byteCount) bytes; at most \(limit) leave room for the \
-            sockets of single ports (_4294967295)
+            \(path): the path has up to \(byteCount) bytes with what is added to it; it may have \
+            1 to \(limit)
             """
         case .illegalPath:
             "the path of a vsock device must not be empty, nor hold a zero byte"

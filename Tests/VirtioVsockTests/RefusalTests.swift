@@ -66,6 +66,18 @@ struct RefusalTests {
         withExtendedLifetime(service) {}
     }
 
+    @Test("gets RST for messages when the driver has not negotiated them")
+    func messages() throws {
+        let guest = try FakeGuest(.init(negotiatesMessages: false))
+        let service = try guest.service(at: 5000, kind: .sequencedPacket)
+        guest.send(packet(Packet.request, type: 2))
+        guest.settle()
+        let answers = guest.takeReceived()
+        #expect(answers.map(\.operation) == [Packet.reset])
+        #expect(answers.map(\.type) == [2])
+        withExtendedLifetime(service) {}
+    }
+
     @Test("gets RST for a type that is not served", arguments: [UInt16(0), 3, 65_535])
     func types(_ type: UInt16) throws {
         try expectReset(packet(Packet.request, type: type))

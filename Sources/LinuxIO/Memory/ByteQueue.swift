@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import CLinux
 import Glibc
 public import SystemPackage
 
@@ -82,16 +83,41 @@ public import SystemPackage
         return result
     }
 
-    private mutating func removeFirst(_ byteCount: Int) {
+    mutating func removeFirst(_ byteCount: Int) {
         start += byteCount
         count -= byteCount
         if count == 0 { removeAll() }
     }
 
+    /// Lets `write` put up to `limit` bytes behind those that wait.
+    ///
+    /// - Returns: what `write` returned: how many bytes it wrote.
+    /// - Throws: what `write` throws; `noMemory` when there is no room.
+    @discardableResult
+    mutating func appendWritten(
+        _ limit: Int, _ write: (UnsafeMutableRawPointer) throws(Errno) -> Int
+    ) throws(Errno) -> Int {
+        guard makeRoom(for: limit), let storage = unsafe storage else { throw .noMemory }
+        // SAFETY: makeRoom has seen to it that `limit` bytes fit behind those that wait.
+        let written = try unsafe write(storage + start + count)
+        count += written
+        return written
+    }
+
+    /// Shows the first `byteCount` bytes, which wait; nil when there is no memory at all.
+    func withFirst<Result, Failure>(
+        _ byteCount: Int, _ body: (UnsafeRawPointer?) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        precondition(byteCount <= count, "no more bytes are shown than wait")
+        guard let storage = unsafe storage else { return try body(nil) }
+        return try unsafe body(UnsafeRawPointer(storage + start))
+    }
+
     private mutating func makeRoom(for added: Int) -> Bool {
         if start + count + added <= capacity { return true }
+        // Twice of what is needed, so that a full queue is not copied for every few bytes.
         var larger = max(4096, capacity)
-        while larger < count + added { larger *= 2 }
+        while larger < 2 * (count + added) { larger *= 2 }
         guard let target = unsafe malloc(larger) else { return false }
         if let storage = unsafe storage {
             // SAFETY: both hold at least `count` bytes.

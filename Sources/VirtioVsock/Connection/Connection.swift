@@ -104,6 +104,8 @@ struct Connection: BitwiseCopyable {
     /// Whether the end of the host's bytes may be in the socket behind the bytes that wait: it is
     /// announced once, so the socket is read until there is nothing at all.
     private var isEnding = false
+    /// Whether a part of a message of the host is still to be sent (SEQPACKET).
+    var isMidMessage = false
     /// Whether the guest has been asked for credit since it last gave some.
     private var hasAskedForCredit = false
 
@@ -118,7 +120,7 @@ struct Connection: BitwiseCopyable {
     /// The packet to send next; nil when there is none to send now.
     @inline(__always)
     var nextOperation: Operation? {
-        if pending.isEmpty && !isReadable { return nil }
+        if pending.isEmpty && !isReadable && !isMidMessage { return nil }
         if pending.contains(.reset) { return .reset }
         if pending.contains(.response) { return .response }
         if pending.contains(.request) { return .request }
@@ -132,8 +134,8 @@ struct Connection: BitwiseCopyable {
     /// Whether the host's socket is to be read for the guest.
     @inline(__always)
     var wantsPayload: Bool {
-        isReadable && phase == .established && !hostShutdown.contains(.send)
-            && !guestShutdown.contains(.receive)
+        (isReadable || isMidMessage) && phase == .established
+            && !hostShutdown.contains(.send) && !guestShutdown.contains(.receive)
     }
 
     @inline(__always)
@@ -199,9 +201,17 @@ struct Connection: BitwiseCopyable {
         phase = .closing
         pending = []
         isReadable = false
+        isMidMessage = false
     }
 
     // MARK: What happens on the host's side
+
+    /// The host's socket takes no more than this at once (SEQPACKET); known before the guest is
+    /// told of its credit.
+    mutating func limitCredit(to byteCount: Int) {
+        let allocation = min(hostbound.allocation, UInt32(clamping: byteCount))
+        hostbound = HostboundCredit(allocation: allocation)
+    }
 
     /// The host's side is to be asked of the guest.
     mutating func beginConnectingToGuest(key: ConnectionKey) {
@@ -258,6 +268,7 @@ struct Connection: BitwiseCopyable {
         phase = .resetting
         pending = .reset
         isReadable = false
+        isMidMessage = false
     }
 }
 

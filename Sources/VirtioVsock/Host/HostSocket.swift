@@ -10,15 +10,21 @@ import SystemPackage
 /// wake-up a change, never a spin. Writable events are armed exactly while bytes wait.
 struct HostSocket: ~Copyable {
     /// Room that a socket is given on its first jam, so that it jams less often.
-    private static let sendBufferByteCount: Int32 = 512 * 1024
+    static let sendBufferByteCount: Int32 = 512 * 1024
 
-    private var descriptor: OwnedDescriptor?
+    var descriptor: OwnedDescriptor?
     private var registration: Registration?
     private var isArmedForWriting = false
     private var hasLargeSendBuffer = false
 
     /// Bytes that wait for the socket.
-    private(set) var backlog = ByteQueue()
+    var backlog = ByteQueue()
+    /// Lengths of the messages at the front of the backlog that are complete (SEQPACKET).
+    var messageLengths: [Int] = []
+    /// Bytes at the end of the backlog of a message that is not complete (SEQPACKET).
+    var partialMessage = 0
+    /// Whether the socket keeps messages whole.
+    var isSequenced = false
     /// Bytes at the front of the backlog that the guest did not send (our own OK line).
     private var uncountedByteCount = 0
 
@@ -56,6 +62,9 @@ struct HostSocket: ~Copyable {
         registration = nil
         descriptor = nil
         backlog.removeAll()
+        messageLengths = []
+        partialMessage = 0
+        isSequenced = false
         uncountedByteCount = 0
         isArmedForWriting = false
         hasLargeSendBuffer = false
@@ -69,6 +78,10 @@ struct HostSocket: ~Copyable {
         }
     }
 
+    /// Whether there are bytes that the socket could take.
+    @inline(__always)
+    var isWaiting: Bool { isSequenced ? !messageLengths.isEmpty : !backlog.isEmpty }
+
     // MARK: Interest
 
     private static func interest(isWriting: Bool) -> Interest {
@@ -77,8 +90,8 @@ struct HostSocket: ~Copyable {
     }
 
     /// Arms what the present state asks for, when it is not what is armed.
-    private mutating func updateInterest(loop: EventLoop) {
-        let isWriting = !backlog.isEmpty
+    mutating func updateInterest(loop: EventLoop) {
+        let isWriting = isWaiting
         guard isWriting != isArmedForWriting, let registration else { return }
         // The registration is current and its descriptor open: the kernel has no reason to refuse.
         try? loop.modify(registration, interest: Self.interest(isWriting: isWriting))
@@ -137,6 +150,7 @@ struct HostSocket: ~Copyable {
     mutating func deliverOwn(_ bytes: Span<UInt8>, loop: EventLoop) -> Bool {
         guard backlog.append(bytes) else { return false }
         uncountedByteCount += bytes.count
+        if isSequenced { messageLengths.append(bytes.count) }
         return !flush(loop: loop).isRefused
     }
 
@@ -145,19 +159,18 @@ struct HostSocket: ~Copyable {
         let waiting = backlog.count
         var isRefused = false
         do {
-            while !backlog.isEmpty {
-                guard case .bytes = try sendBacklog() else { break }
-            }
+            while isWaiting, try sendBacklog() {}
         } catch {
             // Nobody will take them: they count as forwarded, so that the guest does not wait.
             isRefused = true
-            backlog.removeAll()
+            forgetBacklog()
         }
         updateInterest(loop: loop)
         return Delivery(forwarded: countedPart(of: waiting - backlog.count), isRefused: isRefused)
     }
 
-    private mutating func sendBacklog() throws(Errno) -> IOResult {
+    /// Sends once; false when the socket has no room.
+    private mutating func sendBacklog() throws(Errno) -> Bool {
         switch descriptor {
         case .none: throw .brokenPipe
         case .some(let socket):
@@ -165,7 +178,10 @@ struct HostSocket: ~Copyable {
                 hasLargeSendBuffer = true
                 UnixSocket.requestSendBuffer(Self.sendBufferByteCount, of: socket)
             }
-            return try backlog.send(to: socket)
+            if !isSequenced { return try backlog.send(to: socket) != .wouldBlock }
+            guard try backlog.sendMessage(messageLengths[0], to: socket) else { return false }
+            messageLengths.removeFirst()
+            return true
         }
     }
 
@@ -174,9 +190,15 @@ struct HostSocket: ~Copyable {
     /// - Returns: bytes of the guest that were forgotten.
     mutating func discardBacklog(loop: EventLoop) -> Int {
         let waiting = backlog.count
-        backlog.removeAll()
+        forgetBacklog()
         updateInterest(loop: loop)
         return countedPart(of: waiting)
+    }
+
+    private mutating func forgetBacklog() {
+        backlog.removeAll()
+        messageLengths = []
+        partialMessage = 0
     }
 
     private mutating func countedPart(of byteCount: Int) -> Int {
@@ -216,6 +238,9 @@ struct HostSocket: ~Copyable {
                 case .wouldBlock: return .incomplete
                 case .endOfFile, .bytes(.malformed): return .malformed
                 case .bytes(.incomplete): _ = try UnixSocket.skip(seen, of: socket)
+                case .bytes(.port(_, let byteCount)) where isSequenced && byteCount < seen:
+                    // What follows the line in its message would be lost with it.
+                    return .malformed
                 case .bytes(.port(let port, let byteCount)):
                     _ = try UnixSocket.skip(byteCount, of: socket)
                     return .port(port, byteCount: byteCount)

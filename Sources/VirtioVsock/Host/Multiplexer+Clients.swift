@@ -15,8 +15,6 @@ import SystemPackage
 extension Multiplexer {
     /// Ports of the host's side that are given to connections of clients.
     static let hostPorts: ClosedRange<UInt32> = 10_000...65_535
-    /// The listener's tag in the event loop; connections have the numbers of their slots.
-    static let listenerTag = -1
     private static let acceptsPerTurn = 64
     /// How long the listener is not looked at after the process ran out of descriptors.
     private static let acceptPause = Duration.milliseconds(100)
@@ -24,29 +22,38 @@ extension Multiplexer {
     // MARK: Accepting
 
     /// Starts to listen for clients.
-    func listen(at address: UnixAddress) throws(VsockError) {
+    ///
+    /// - Parameters:
+    ///   - path: of the socket.
+    ///   - type: whether clients exchange bytes or messages.
+    ///   - port: the guest's port that every client is connected to; nil when clients name it.
+    /// - Throws: why the path cannot be listened at.
+    func listen(at path: String, type: PacketType, port: VsockPort?) throws(VsockError) {
+        guard let address = UnixAddress(path: path) else { throw .illegalPath(path) }
         let made: UnixListener
         do {
-            made = try UnixListener(address)
+            made = try UnixListener(address, kind: type.socketKind)
         } catch {
             throw .listener(error)
         }
+        var entrance = Entrance(listener: made, type: type, port: port)
         do {
-            listenerRegistration = try loop.add(
-                made.descriptorNumber, interest: .readable, handler: self, tag: Self.listenerTag)
+            entrance.registration = try loop.add(
+                made.descriptorNumber, interest: .readable, handler: self,
+                tag: Entrance.tag(entrances.count))
         } catch {
-            throw .eventLoop(path: address.path, reason: "\(error)")
+            throw .eventLoop(path: path, reason: "\(error)")
         }
-        listener = made
+        entrances.append(entrance)
     }
 
     /// Takes the clients that wait.
-    func acceptClients() {
-        guard let listener else { return }
+    func acceptClients(_ index: Int) {
+        let entrance = entrances[index]
         for _ in 0..<Self.acceptsPerTurn {
             do {
-                guard let socket = try listener.accept() else { return }
-                admit(socket)
+                guard let socket = try entrance.listener.accept() else { return }
+                admit(socket, entrance)
             } catch {
                 pauseAccepting(error)
                 return
@@ -54,43 +61,59 @@ extension Multiplexer {
         }
     }
 
-    /// The listener stays readable while there are no descriptors left: it is not looked at for a
+    /// A listener stays readable while there are no descriptors left: none is looked at for a
     /// while, so that nothing spins.
     private func pauseAccepting(_ error: Errno) {
-        log.warning("clients cannot be accepted", metadata: ["reason": "\(error)"])
-        if let listenerRegistration { loop.remove(listenerRegistration) }
-        listenerRegistration = nil
+        if !hasReportedAccept {
+            log.warning("clients cannot be accepted", metadata: ["reason": "\(error)"])
+            hasReportedAccept = true
+        }
+        for index in entrances.indices {
+            if let registration = entrances[index].registration { loop.remove(registration) }
+            entrances[index].registration = nil
+        }
         loop.setTimer(
             after: Self.acceptPause, handler: self, tag: TimerTag.acceptAgain.rawValue)
     }
 
     func resumeAccepting() {
-        guard let listener, listenerRegistration == nil else { return }
-        do {
-            listenerRegistration = try loop.add(
-                listener.descriptorNumber, interest: .readable, handler: self,
-                tag: Self.listenerTag)
-        } catch {
-            pauseAccepting(error)
+        for index in entrances.indices where entrances[index].registration == nil {
+            do {
+                entrances[index].registration = try loop.add(
+                    entrances[index].listener.descriptorNumber, interest: .readable,
+                    handler: self, tag: Entrance.tag(index))
+            } catch {
+                pauseAccepting(error)
+                return
+            }
         }
     }
 
-    private func admit(_ socket: consuming OwnedDescriptor) {
+    private func admit(_ socket: consuming OwnedDescriptor, _ entrance: Entrance) {
+        hasReportedAccept = false
         if table.waitingCount(.handshake) >= options.handshakeLimit,
             let oldest = table.firstWaiting(.handshake)
         {
-            statistics.failedHandshakes &+= 1
+            counters.value.failedHandshakes &+= 1
             release(oldest)
         }
         guard let slot = table.allocate() else { return }
         table.slots[slot].connection.phase = .handshaking
         table.slots[slot].handshake = HandshakeParser()
+        table.slots[slot].clientType = entrance.type
+        table.slots[slot].namesPort = entrance.port == nil
         wait(slot, .handshake)
         do {
             try table.slots[slot].host.open(socket, loop: loop, handler: self, tag: slot)
-            readHandshake(slot)
+            table.slots[slot].host.isSequenced = entrance.type == .sequencedPacket
         } catch {
             release(slot)
+            return
+        }
+        if let port = entrance.port {
+            connectToGuest(slot, port)
+        } else {
+            readHandshake(slot)
         }
     }
 
@@ -104,27 +127,30 @@ extension Multiplexer {
             case .incomplete:
                 table.slots[slot].handshake = parser
             case .malformed:
-                statistics.failedHandshakes &+= 1
+                counters.value.failedHandshakes &+= 1
                 release(slot)
             case .port(let port, _):
                 connectToGuest(slot, port)
             }
         } catch {
-            statistics.failedHandshakes &+= 1
+            counters.value.failedHandshakes &+= 1
             release(slot)
         }
     }
 
     private func connectToGuest(_ slot: Int, _ guestPort: VsockPort) {
         table.removeWaiting(slot)
-        guard hasDriver, connectionCount <= options.connectionLimit,
+        let isServed = table.slots[slot].clientType == .stream || carriesMessages
+        guard hasDriver, isServed, connectionCount <= options.connectionLimit,
             let key = unusedKey(guestPort)
         else {
             release(slot)
             return
         }
-        statistics.requestsToGuest &+= 1
-        table.slots[slot].connection = Connection(key: key, allocation: options.bufferByteCount)
+        counters.value.requestsToGuest &+= 1
+        table.slots[slot].connection = Connection(
+            key: key, type: table.slots[slot].clientType, allocation: options.bufferByteCount)
+        beginMessages(slot)
         table.slots[slot].connection.beginConnectingToGuest(key: key)
         table.slots[slot].expectedBuffers = 1
         table.insert(slot)
@@ -151,15 +177,19 @@ extension Multiplexer {
     /// The guest has accepted: the client is told, then payload flows.
     func clientAccepted(_ slot: Int) {
         table.removeWaiting(slot)
+        if table.slots[slot].namesPort { answerClient(slot) }
+        // Its bytes, and their end, may have come before there was a connection to note it in.
+        table.slots[slot].connection.hostReadable(isEnding: true)
+        refresh(slot)
+    }
+
+    private func answerClient(_ slot: Int) {
         let port = table.slots[slot].connection.key.peerPort.rawValue
         let line = Array("OK \(port)\n".utf8)
         if !table.slots[slot].host.deliverOwn(line.span, loop: loop) {
             // A client that reads no answer may still have something to say.
             table.slots[slot].connection.hostShutDown(.receive)
         }
-        // Its bytes, and their end, may have come before there was a connection to note it in.
-        table.slots[slot].connection.hostReadable(isEnding: true)
-        refresh(slot)
     }
 
     /// The client is gone, or the guest has not answered in time.

@@ -5,13 +5,13 @@ import Logging
 import SystemPackage
 
 // Services on the host, which the guest connects to: the guest's port 5000 of the host is the
-// listener at `<path>_5000`.
+// listener at `<path>_5000`, or at the path that a map gives the port.
 extension Multiplexer {
     /// The guest asks for a connection.
     ///
     /// - Returns: false when there is no room for one.
     func open(_ header: VsockHeader, _ type: PacketType) -> Bool {
-        statistics.requestsFromGuest &+= 1
+        counters.value.requestsFromGuest &+= 1
         guard connectionCount < options.connectionLimit, let slot = table.allocate() else {
             return false
         }
@@ -29,17 +29,34 @@ extension Multiplexer {
         return true
     }
 
+    /// The name of the listener of a port.
+    private func servicePath(_ port: UInt32) -> String {
+        guard let template = options.services[VsockPort(rawValue: port)] else {
+            return "\(options.path)_\(port)"
+        }
+        return template.path(guest: guest, port: VsockPort(rawValue: port))
+    }
+
+    /// Prepares a socket that keeps messages whole.
+    func beginMessages(_ slot: Int) {
+        if table.slots[slot].connection.type == .stream { return }
+        let limit = table.slots[slot].host.beginMessages()
+        table.slots[slot].connection.limitCredit(to: limit)
+    }
+
     /// Tries to connect to the listener of the port.
     ///
     /// A listener whose backlog is full is tried again for a while: there is no event for its end.
     func connectToHost(_ slot: Int) {
         let port = table.slots[slot].connection.key.peerPort.rawValue
         do throws(Errno) {
-            guard let address = UnixAddress(path: "\(options.path)_\(port)") else {
+            guard let address = UnixAddress(path: servicePath(port)) else {
                 throw .fileNameTooLong
             }
-            let socket = try UnixSocket.connect(to: address)
+            let kind = table.slots[slot].connection.type.socketKind
+            let socket = try UnixSocket.connect(to: address, kind: kind)
             try table.slots[slot].host.open(socket, loop: loop, handler: self, tag: slot)
+            beginMessages(slot)
             table.slots[slot].connection.connectedToHost()
         } catch {
             let limit = options.connectTimeout.wholeNanoseconds
@@ -51,7 +68,7 @@ extension Multiplexer {
             log.debug(
                 "the guest's connection is refused",
                 metadata: ["port": "\(port)", "reason": "\(error)"])
-            statistics.failedConnects &+= 1
+            counters.value.failedConnects &+= 1
             table.slots[slot].connection.reset()
         }
         refresh(slot)

@@ -5,8 +5,8 @@ import LinuxIO
 // What the host's sockets report, and how either side's end is carried to the other.
 extension Multiplexer: EventHandler {
     func descriptorReady(_ readiness: Readiness, tag: Int) {
-        if tag == Self.listenerTag {
-            acceptClients()
+        if tag < 0 {
+            acceptClients(Entrance.tag(tag))
             return
         }
         switch table.slots[tag].connection.phase {
@@ -48,7 +48,7 @@ extension Multiplexer: EventHandler {
     private func flush(_ slot: Int) {
         let delivery = table.slots[slot].host.flush(loop: loop)
         account(delivery, slot)
-        if table.slots[slot].host.backlog.isEmpty
+        if !table.slots[slot].host.isWaiting
             && table.slots[slot].connection.guestShutdown.contains(.send)
         {
             table.slots[slot].host.shutDown(.writing)
@@ -69,7 +69,7 @@ extension Multiplexer: EventHandler {
     func guestShutDown(_ slot: Int) {
         let halves = table.slots[slot].connection.guestShutdown
         if halves.contains(.receive) { table.slots[slot].host.shutDown(.reading) }
-        if halves.contains(.send) && table.slots[slot].host.backlog.isEmpty {
+        if halves.contains(.send) && !table.slots[slot].host.isWaiting {
             table.slots[slot].host.shutDown(.writing)
         }
         refresh(slot)
@@ -77,9 +77,9 @@ extension Multiplexer: EventHandler {
 
     /// RST is owed to the guest: the host's side ends as soon as it has taken what was sent before.
     func hostboundEnded(_ slot: Int) {
-        statistics.resets &+= 1
+        counters.value.resets &+= 1
         table.removeWaiting(slot)
-        if table.slots[slot].host.backlog.isEmpty {
+        if !table.slots[slot].host.isWaiting {
             table.slots[slot].host.close(loop: loop)
         } else {
             table.slots[slot].host.shutDown(.reading)
@@ -92,7 +92,7 @@ extension Multiplexer: EventHandler {
     func forgotten(_ slot: Int) {
         table.remove(slot)
         table.removeReady(slot)
-        if table.slots[slot].host.backlog.isEmpty || !table.slots[slot].host.isOpen {
+        if !table.slots[slot].host.isWaiting || !table.slots[slot].host.isOpen {
             release(slot)
             return
         }
@@ -108,7 +108,7 @@ extension Multiplexer: EventHandler {
 
     private func lingererReady(_ slot: Int, _ readiness: Readiness) {
         if readiness.contains(.writable) { _ = table.slots[slot].host.flush(loop: loop) }
-        let isOver = readiness.contains(.hangUp) || table.slots[slot].host.backlog.isEmpty
+        let isOver = readiness.contains(.hangUp) || !table.slots[slot].host.isWaiting
         guard isOver else { return }
         if table.slots[slot].connection.phase == .lingering {
             release(slot)
@@ -120,6 +120,7 @@ extension Multiplexer: EventHandler {
     /// Gives a slot back, with its ports and its socket.
     func release(_ slot: Int) {
         table.slots[slot].host.close(loop: loop)
+        table.slots[slot].message.removeAll()
         table.remove(slot)
         table.release(slot)
     }

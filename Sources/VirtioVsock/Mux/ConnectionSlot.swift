@@ -7,6 +7,12 @@ struct ConnectionSlot: ~Copyable {
     var connection = Connection(allocation: 0)
     var host = HostSocket()
     var handshake = HandshakeParser()
+    /// Whether the client exchanges bytes or messages.
+    var clientType = PacketType.stream
+    /// Whether the client has named the guest's port, and reads an answer.
+    var namesPort = true
+    /// The rest of a message for the guest (SEQPACKET).
+    var message = ByteQueue()
 
     /// Receive buffers to offer to the next read of the socket: grows while they are all filled.
     var expectedBuffers = 1

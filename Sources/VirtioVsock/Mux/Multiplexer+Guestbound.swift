@@ -11,7 +11,7 @@ extension Multiplexer {
     /// Receive buffers that one read of a socket may fill.
     static let buffersPerRead = 256
     /// Bytes that one read of a socket may bring.
-    private static let bytesPerRead = 256 * 1024
+    static let bytesPerRead = 256 * 1024
     /// Bytes for the guest before everybody else on the loop has a turn; a packet costs some, too.
     private static let bytesPerTurn = 1024 * 1024
     private static let bytesPerPacket = 256
@@ -50,7 +50,9 @@ extension Multiplexer {
         while let operation = table.slots[slot].connection.nextOperation {
             if operation == .readWrite {
                 if hasRead { break }
-                guard let moved = readHost(slot, queue) else { break }
+                let isStream = table.slots[slot].connection.type == .stream
+                let result = isStream ? readHost(slot, queue) : readMessage(slot, queue)
+                guard let moved = result else { break }
                 hasRead = moved > 0
                 cost += moved
             } else {
@@ -72,7 +74,7 @@ extension Multiplexer {
             return false
         }
         table.slots[slot].connection.sent(operation)
-        if operation == .creditRequest { statistics.creditStalls &+= 1 }
+        if operation == .creditRequest { counters.value.creditStalls &+= 1 }
         if operation == .shutdown && table.slots[slot].connection.phase == .closing {
             table.slots[slot].host.close(loop: loop)
             wait(slot, .closing)
@@ -89,8 +91,8 @@ extension Multiplexer {
     }
 
     @inline(__always)
-    private func put(_ buffer: Buffer, byteCount: Int, _ queue: Virtqueue) {
-        statistics.packetsToGuest &+= 1
+    func put(_ buffer: Buffer, byteCount: Int, _ queue: Virtqueue) {
+        counters.value.packetsToGuest &+= 1
         let length = UInt32(truncatingIfNeeded: VsockHeader.byteCount &+ byteCount)
         queue.put(UsedBuffer(id: buffer.id, writtenLength: length))
     }
@@ -100,12 +102,12 @@ extension Multiplexer {
     /// Takes a receive buffer with room for a header and some payload; gives back those without.
     ///
     /// When there is none, the driver is asked to notify.
-    private func takeReceiveBuffer(_ queue: Virtqueue, payloadByteCount: Int) -> Buffer? {
+    func takeReceiveBuffer(_ queue: Virtqueue, payloadByteCount: Int) -> Buffer? {
         var attempts = Self.takeAttempts
         while attempts > 0 {
             if let buffer = take(queue) {
                 if isUsable(buffer, payloadByteCount: payloadByteCount) { return buffer }
-                statistics.malformedPackets &+= 1
+                counters.value.malformedPackets &+= 1
                 queue.put(UsedBuffer(id: buffer.id, writtenLength: 0))
                 pieces[0].removeAll()
                 continue
@@ -115,7 +117,7 @@ extension Multiplexer {
             attempts -= 1
         }
         if attempts == 0 { _ = queue.requestNotifications() }
-        statistics.receiveBufferStalls &+= 1
+        counters.value.receiveBufferStalls &+= 1
         isStarved = true
         return nil
     }
@@ -202,7 +204,7 @@ extension Multiplexer {
     }
 
     @inline(__always)
-    private func payloadRoom(_ buffer: Buffer) -> Int {
+    func payloadRoom(_ buffer: Buffer) -> Int {
         Int(clamping: buffer.writableLength) &- VsockHeader.byteCount
     }
 
@@ -228,7 +230,7 @@ extension Multiplexer {
             put(buffer, byteCount: length, queue)
             rest &-= length
         }
-        statistics.bytesToGuest &+= UInt64(byteCount)
+        counters.value.bytesToGuest &+= UInt64(byteCount)
         table.slots[slot].expectedBuffers =
             used == offeredCount ? min(offeredCount * 2, Self.buffersPerRead) : max(1, used)
     }

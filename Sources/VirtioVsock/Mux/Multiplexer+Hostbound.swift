@@ -9,14 +9,17 @@ import Virtio
 extension Multiplexer {
     /// Chains taken from the guest before everybody else has a turn.
     static let packetsPerTurn = 256
+    /// Bytes taken from the guest before everybody else has a turn, a run more or less.
+    private static let bytesPerTurnFromGuest: UInt64 = 1024 * 1024
 
     /// Takes the guest's packets, as many as the budget allows.
     func serveHostbound() {
         guard hostboundIsDue, let queue = hostboundQueue else { return }
         queue.suppressNotifications()
         var left = Self.packetsPerTurn
+        let byteLimit = counters.value.bytesFromGuest &+ Self.bytesPerTurnFromGuest
         // Each packet may have to be refused: none is taken that could not be.
-        while left > 0 && !resets.isFull {
+        while left > 0 && !resets.isFull && counters.value.bytesFromGuest < byteLimit {
             left -= 1
             if let buffer = takePacket(queue) {
                 accept(buffer)
@@ -58,14 +61,14 @@ extension Multiplexer {
 
     @inline(__always)
     private func accept(_ buffer: Buffer) {
-        statistics.packetsFromGuest &+= 1
+        counters.value.packetsFromGuest &+= 1
         let packet = pieces[0].slice(buffer.readablePieces)
         guard let header = VsockHeader(packet) else {
-            statistics.malformedPackets &+= 1
+            counters.value.malformedPackets &+= 1
             return
         }
         guard header.sourceCID == UInt64(guest.rawValue) else {
-            statistics.foreignPackets &+= 1
+            counters.value.foreignPackets &+= 1
             return
         }
         let room = buffer.readableLength &- UInt64(VsockHeader.byteCount)
@@ -76,7 +79,7 @@ extension Multiplexer {
         }
         guard isWhole else {
             // A piece of the stream is missing for good.
-            statistics.malformedPackets &+= 1
+            counters.value.malformedPackets &+= 1
             endRun()
             table.slots[slot].connection.reset()
             hostboundEnded(slot)
@@ -115,29 +118,33 @@ extension Multiplexer {
         {
             if table.find(key(of: header)) == nil, open(header, type) { return }
         }
-        statistics.refusals &+= 1
+        counters.value.refusals &+= 1
         resets.refuse(header)
     }
 
-    private func isServed(_ type: PacketType) -> Bool { type == .stream }
+    private func isServed(_ type: PacketType) -> Bool { type == .stream || carriesMessages }
 
     @inline(__always)
     private func perform(
         _ effect: Connection.Effect, _ slot: Int, _ header: VsockHeader, _ packet: IOVectorSlice
     ) {
-        if effect == .deliver {
+        if effect == .deliver && table.slots[slot].connection.type == .stream {
             gather(slot, packet, byteCount: Int(header.length))
         } else {
             endRun()
-            performOther(effect, slot, header)
+            performOther(effect, slot, header, packet)
         }
     }
 
     @inline(never)
-    private func performOther(_ effect: Connection.Effect, _ slot: Int, _ header: VsockHeader) {
+    private func performOther(
+        _ effect: Connection.Effect, _ slot: Int, _ header: VsockHeader, _ packet: IOVectorSlice
+    ) {
         switch effect {
-        case .none, .deliver:
+        case .none:
             refresh(slot)
+        case .deliver:
+            deliverMessagePart(slot, header, packet)
         case .discard:
             table.slots[slot].connection.forwarded(Int(header.length))
             refresh(slot)
@@ -171,12 +178,25 @@ extension Multiplexer {
             let end = min(start + Self.piecesPerCall, gathered[0].count)
             let part = gathered[0].slice(start..<end)
             let byteCount = part.byteCount
-            statistics.bytesFromGuest &+= UInt64(byteCount)
+            counters.value.bytesFromGuest &+= UInt64(byteCount)
             let delivery = table.slots[slot].host.deliver(part, byteCount: byteCount, loop: loop)
             account(delivery, slot)
             start = end
         }
         gathered[0].removeAll()
+        refresh(slot)
+    }
+
+    /// Adds a packet to the message that it belongs to.
+    private func deliverMessagePart(_ slot: Int, _ header: VsockHeader, _ packet: IOVectorSlice) {
+        let byteCount = Int(header.length)
+        gathered[0].append(packet, from: VsockHeader.byteCount, byteCount: byteCount)
+        counters.value.bytesFromGuest &+= UInt64(byteCount)
+        let delivery = table.slots[slot].host.deliverMessagePart(
+            gathered[0].all, byteCount: byteCount,
+            endsMessage: header.flags & MessageFlags.endOfMessage != 0, loop: loop)
+        gathered[0].removeAll()
+        account(delivery, slot)
         refresh(slot)
     }
 

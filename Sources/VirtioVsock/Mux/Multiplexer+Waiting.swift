@@ -57,12 +57,12 @@ extension Multiplexer {
     private func waitEnded(_ slot: Int, _ patience: Patience) {
         switch patience {
         case .handshake:
-            statistics.failedHandshakes &+= 1
+            counters.value.failedHandshakes &+= 1
             release(slot)
         case .connectRetry:
             connectToHost(slot)
         case .response:
-            statistics.failedConnects &+= 1
+            counters.value.failedConnects &+= 1
             abandon(slot)
         case .closing, .linger:
             release(slot)

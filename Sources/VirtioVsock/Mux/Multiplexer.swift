@@ -33,7 +33,8 @@ final class Multiplexer {
     let log: Logger
     let table: ConnectionTable
     var resets = ResetStore(capacity: 256)
-    var statistics = VsockStatistics()
+    /// What has been done; in a cell, so that counting costs nothing.
+    let counters = Cell(VsockStatistics())
 
     // MARK: Queues
 
@@ -43,6 +44,8 @@ final class Multiplexer {
     var hostboundQueue: Virtqueue?
     /// Whether a driver has started a queue since the last reset.
     var hasDriver = false
+    /// Whether the driver has negotiated messages (VIRTIO_VSOCK_F_SEQPACKET).
+    var carriesMessages = false
     /// Whether the guest may have packets for us.
     var hostboundIsDue = false
     /// Whether there was no receive buffer when one was needed.
@@ -67,8 +70,10 @@ final class Multiplexer {
 
     // MARK: Host
 
-    var listener: UnixListener?
-    var listenerRegistration: Registration?
+    /// Where clients connect.
+    var entrances: [Entrance] = []
+    /// Whether it is in the log already that clients cannot be accepted.
+    var hasReportedAccept = false
     /// The host port that was given out last.
     var lastHostPort = UInt32.random(in: Multiplexer.hostPorts)
 
@@ -205,9 +210,10 @@ extension Multiplexer {
         for slot in table.indices where table.slots[slot].connection.phase != .free {
             release(slot)
         }
-        if let listenerRegistration { loop.remove(listenerRegistration) }
-        listenerRegistration = nil
-        listener = nil
+        for entrance in entrances {
+            if let registration = entrance.registration { loop.remove(registration) }
+        }
+        entrances = []
         if let patienceTimer { loop.cancel(patienceTimer.token) }
         patienceTimer = nil
     }

@@ -20,6 +20,7 @@ final class FakeGuest {
         var receiveBuffer = [3776]
         var receiveBufferCount: Int?
         var eventIndex = true
+        var negotiatesMessages = true
         var adjust: (inout VsockOptions) -> Void = { _ in }
     }
 
@@ -56,6 +57,8 @@ final class FakeGuest {
         var log = Logger(label: "test")
         log.logLevel = .critical
         device = try VsockDevice(loop: loop, options: vsock, logger: log)
+        device.featuresNegotiated(
+            VirtioFeatures(rawValue: options.negotiatesMessages ? 1 << 32 | 3 : 1 << 32))
         try start()
         let perBuffer = options.receiveBuffer.count
         for _ in 0..<(options.receiveBufferCount ?? options.ringSize / perBuffer) {
@@ -251,8 +254,10 @@ final class FakeGuest {
     // MARK: Connections
 
     /// A service on the host for connections of the guest.
-    func service(at port: UInt32, backlog: Int32 = 128) throws -> HostService {
-        try HostService(at: "\(path)_\(port)", backlog: backlog)
+    func service(
+        at port: UInt32, kind: SocketKind = .stream, backlog: Int32 = 128
+    ) throws -> HostService {
+        try HostService(at: "\(path)_\(port)", kind: kind, backlog: backlog)
     }
 
     /// A client on the host, connected to the device.
@@ -261,10 +266,10 @@ final class FakeGuest {
     /// A connection that the guest has made and the host has accepted.
     func connect(
         to service: HostService, port: UInt32, from guestPort: UInt32,
-        allocation: UInt32 = 256 * 1024
+        allocation: UInt32 = 256 * 1024, type: UInt16 = 1
     ) throws -> (stream: GuestStream, host: HostEnd) {
         let stream = GuestStream(
-            self, peerPort: port, guestPort: guestPort, allocation: allocation)
+            self, peerPort: port, guestPort: guestPort, allocation: allocation, type: type)
         stream.request()
         settle()
         #expect(stream.state == .established)

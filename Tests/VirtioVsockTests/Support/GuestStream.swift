@@ -15,6 +15,7 @@ final class GuestStream {
     let peerPort: UInt32
     let guestPort: UInt32
     var allocation: UInt32
+    let type: UInt16
     private(set) var state = State.closed
     /// Whether RST came.
     private(set) var wasReset = false
@@ -25,6 +26,9 @@ final class GuestStream {
     private(set) var queue: [UInt8] = []
     /// Whether bytes are read as soon as they come.
     var readsAtOnce = true
+    /// The messages that have come, of a connection that keeps them whole.
+    private(set) var messages: [[UInt8]] = []
+    private var partialMessage: [UInt8] = []
     /// Everything that was read.
     private(set) var bytesRead: [UInt8] = []
     private var consumed: UInt32 = 0
@@ -42,7 +46,11 @@ final class GuestStream {
     private(set) var creditRequests = 0
     private(set) var creditUpdates = 0
 
-    init(_ guest: FakeGuest, peerPort: UInt32, guestPort: UInt32, allocation: UInt32) {
+    init(
+        _ guest: FakeGuest, peerPort: UInt32, guestPort: UInt32, allocation: UInt32,
+        type: UInt16 = 1
+    ) {
+        self.type = type
         self.guest = guest
         self.peerPort = peerPort
         self.guestPort = guestPort
@@ -61,6 +69,7 @@ final class GuestStream {
         packet.sourcePort = guestPort
         packet.destinationPort = peerPort
         packet.operation = operation
+        packet.type = type
         packet.bufferAllocation = allocation
         packet.forwardCount = consumed
         reported = consumed
@@ -137,6 +146,7 @@ final class GuestStream {
             state = .closed
             wasReset = true
         case Packet.readWrite where state == .established:
+            if type == 2 { receiveMessagePart(packet) }
             queue += packet.payload
             if readsAtOnce { read() }
         case Packet.creditRequest:
@@ -147,6 +157,26 @@ final class GuestStream {
         default: break
         }
         pump()
+    }
+
+    private func receiveMessagePart(_ packet: Packet) {
+        partialMessage += packet.payload
+        if packet.flags & 1 == 0 { return }
+        messages.append(partialMessage)
+        partialMessage = []
+    }
+
+    /// Sends a message as Linux does, in packets of `packetSize` bytes at most.
+    func writeMessage(_ message: [UInt8], isComplete: Bool = true) {
+        var rest = message[...]
+        repeat {
+            var packet = packet(Packet.readWrite)
+            packet.payload = Array(rest.prefix(packetSize))
+            rest = rest.dropFirst(packetSize)
+            if rest.isEmpty && isComplete { packet.flags = 1 }
+            guest.send(packet, layout: layout)
+            sentCount &+= UInt32(packet.payload.count)
+        } while !rest.isEmpty
     }
 
     private func receiveShutdown(_ flags: UInt32) {
