@@ -113,7 +113,7 @@ extension VsockDevice: VirtioDevice {
     public func stopQueue(at index: Int) {
         switch Queue(rawValue: index) {
         case .receive: multiplexer.guestboundQueue = nil
-        case .transmit: multiplexer.hostboundQueue = nil
+        case .transmit: multiplexer.stopHostbound()
         case .event, nil: break
         }
     }

@@ -103,6 +103,12 @@ public final class EventLoop {
         }
         // A descriptor that a handler has closed already is out of the epoll set by itself.
         try? control(EPOLL_CTL_DEL, descriptor, [], 0)
+        removeBeforeClose(registration)
+    }
+
+    /// Ends the reports for a descriptor that nobody else holds and that is closed right away: the
+    /// kernel then forgets it by itself, which saves a system call.
+    public func removeBeforeClose(_ registration: Registration) {
         state.value.registrations.remove(registration)
         if !state.value.isDispatching { _ = state.value.registrations.takeRetired() }
     }

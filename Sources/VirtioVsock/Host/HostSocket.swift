@@ -58,7 +58,7 @@ struct HostSocket: ~Copyable {
 
     /// Closes the socket and forgets what it did not take.
     mutating func close(loop: EventLoop) {
-        if let registration { loop.remove(registration) }
+        if let registration { loop.removeBeforeClose(registration) }
         registration = nil
         descriptor = nil
         backlog.removeAll()
@@ -169,15 +169,23 @@ struct HostSocket: ~Copyable {
         return Delivery(forwarded: countedPart(of: waiting - backlog.count), isRefused: isRefused)
     }
 
-    /// Sends once; false when the socket has no room.
+    /// Sends once; false when the socket has no room, even when it is given more.
     private mutating func sendBacklog() throws(Errno) -> Bool {
+        if try sendOnce() { return true }
+        guard !hasLargeSendBuffer else { return false }
+        hasLargeSendBuffer = true
+        switch descriptor {
+        case .none: break
+        case .some(let socket):
+            UnixSocket.requestSendBuffer(Self.sendBufferByteCount, of: socket)
+        }
+        return try sendOnce()
+    }
+
+    private mutating func sendOnce() throws(Errno) -> Bool {
         switch descriptor {
         case .none: throw .brokenPipe
         case .some(let socket):
-            if !hasLargeSendBuffer {
-                hasLargeSendBuffer = true
-                UnixSocket.requestSendBuffer(Self.sendBufferByteCount, of: socket)
-            }
             if !isSequenced { return try backlog.send(to: socket) != .wouldBlock }
             guard try backlog.sendMessage(messageLengths[0], to: socket) else { return false }
             messageLengths.removeFirst()

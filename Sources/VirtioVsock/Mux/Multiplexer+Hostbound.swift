@@ -11,6 +11,8 @@ extension Multiplexer {
     static let packetsPerTurn = 256
     /// Bytes taken from the guest before everybody else has a turn, a run more or less.
     private static let bytesPerTurnFromGuest: UInt64 = 1024 * 1024
+    /// How long a signal for used credit updates is put off at most.
+    private static let signalDelay = Duration.milliseconds(1)
 
     /// Takes the guest's packets, as many as the budget allows.
     func serveHostbound() {
@@ -42,7 +44,23 @@ extension Multiplexer {
         }
         finishedCount = 0
         queue.flush()
-        queue.signal()
+        signalHostbound(queue)
+    }
+
+    /// Signals that chains were used; for credit updates alone, later.
+    ///
+    /// A guest that reads much sends little else, and nobody there waits for the end of such a
+    /// packet unless the ring is full. A quarter of the ring is signalled at once all the same, and
+    /// every chain within a millisecond.
+    private func signalHostbound(_ queue: Virtqueue) {
+        if isSignalDue || unsignalledCount >= queue.size / 4 {
+            isSignalDue = false
+            unsignalledCount = 0
+            queue.signal()
+        } else if unsignalledCount > 0 && !signalTimerIsSet {
+            signalTimerIsSet = true
+            loop.setTimer(after: Self.signalDelay, handler: self, tag: TimerTag.signal.rawValue)
+        }
     }
 
     @inline(__always)
@@ -62,13 +80,16 @@ extension Multiplexer {
     @inline(__always)
     private func accept(_ buffer: Buffer) {
         counters.value.packetsFromGuest &+= 1
+        unsignalledCount &+= 1
         let packet = pieces[0].slice(buffer.readablePieces)
         guard let header = VsockHeader(packet) else {
             counters.value.malformedPackets &+= 1
+            isSignalDue = true
             return
         }
         guard header.sourceCID == UInt64(guest.rawValue) else {
             counters.value.foreignPackets &+= 1
+            isSignalDue = true
             return
         }
         let room = buffer.readableLength &- UInt64(VsockHeader.byteCount)
@@ -80,12 +101,14 @@ extension Multiplexer {
         guard isWhole else {
             // A piece of the stream is missing for good.
             counters.value.malformedPackets &+= 1
+            isSignalDue = true
             endRun()
             table.slots[slot].connection.reset()
             hostboundEnded(slot)
             return
         }
         if slot != runSlot { endRun() }
+        if header.operation != Operation.creditUpdate.rawValue { isSignalDue = true }
         perform(table.slots[slot].connection.receive(header), slot, header, packet)
     }
 
@@ -110,6 +133,7 @@ extension Multiplexer {
     ///
     /// RST itself is never answered.
     private func acceptStray(_ header: VsockHeader, isWhole: Bool) {
+        isSignalDue = true
         endRun()
         if header.operation == Operation.reset.rawValue { return }
         if isWhole, header.operation == Operation.request.rawValue,

@@ -22,6 +22,8 @@ final class Multiplexer {
         case patience
         /// The listener may be looked at again.
         case acceptAgain
+        /// The guest has not been signalled yet for packets that it may not be waiting for.
+        case signal
     }
 
     /// Pieces that one system call takes (IOV_MAX).
@@ -50,6 +52,11 @@ final class Multiplexer {
     var hostboundIsDue = false
     /// Whether there was no receive buffer when one was needed.
     var isStarved = false
+    /// Whether the guest is to be signalled for its packets at the end of this turn.
+    var isSignalDue = false
+    /// Packets of the guest that it has not been signalled for.
+    var unsignalledCount = 0
+    var signalTimerIsSet = false
 
     // MARK: Scratch, kept so that nothing is allocated in a turn
 
@@ -146,6 +153,9 @@ extension Multiplexer: TimerHandler {
             endWaits()
         case .acceptAgain:
             resumeAccepting()
+        case .signal:
+            signalTimerIsSet = false
+            signalNow()
         case nil:
             break
         }
@@ -171,6 +181,18 @@ extension Multiplexer {
         hostboundIsDue = true
         hasDriver = true
         deferTurn()
+    }
+
+    /// Signals for every packet that was used.
+    func signalNow() {
+        unsignalledCount = 0
+        hostboundQueue?.signal()
+    }
+
+    /// The queue for packets from the guest stops.
+    func stopHostbound() {
+        signalNow()
+        hostboundQueue = nil
     }
 
     /// The guest has posted receive buffers.
