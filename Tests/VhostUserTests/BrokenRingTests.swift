@@ -11,7 +11,9 @@ struct BrokenRingTests {
         let guest = try HandLedGuest(try BackEnd())
         try guest.setKick()
         try guest.enable()
-        guest.ring.driver.offerRaw([RawDescriptor(address: 0xdead_0000, length: 16)])
+        guest.ring.driver.offerRaw([
+            RawDescriptor(address: 0xdead_0000, length: 16, flags: RawDescriptor.indirect)
+        ])
         try guest.backEnd.turn()
         for _ in 0..<10 {
             guest.ring.kick.raise()

@@ -45,7 +45,9 @@ struct ResetTests {
         }
         try guest.setKick()
         try guest.enable()
-        guest.ring.driver.offerRaw([RawDescriptor(address: 0xdead_0000, length: 16)])
+        guest.ring.driver.offerRaw([
+            RawDescriptor(address: 0xdead_0000, length: 16, flags: RawDescriptor.indirect)
+        ])
         try guest.backEnd.turn()
         #expect(guest.ring.error.take() == 1)
     }

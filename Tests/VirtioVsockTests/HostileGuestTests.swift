@@ -150,15 +150,15 @@ struct HostileGuestTests {
     @Test("loses the connection of a packet that does not lie in its memory, and nothing else")
     func outsideMemory() throws {
         let (stream, host) = try connect()
-        _ = guest.transmitRing.addRaw([RawDescriptor(address: 0xffff_ffff_0000, length: 44)])
         var packet = stream.packet(Packet.readWrite)
         packet.payload = Array("hello".utf8)
-        guest.offer(
-            Chain(
-                readable: [
-                    guest.memory.segment(packet.header),
-                    Segment(at: 0xffff_ffff_0000, byteCount: 5),
-                ]))
+        let header = guest.memory.segment(packet.header)
+        let nowhere = RawDescriptor(address: 0xffff_ffff_0000, length: 44)
+        _ = guest.transmitRing.addRaw([nowhere])
+        _ = guest.transmitRing.addRaw([
+            RawDescriptor(address: header.address, length: 44, flags: RawDescriptor.next), nowhere,
+        ])
+        if guest.transmitRing.publish() { guest.device.driverNotified(queueAt: 1) }
         guest.settle()
         try expectReset(stream, host)
     }

@@ -13,7 +13,9 @@ public struct TargetError: Error, CustomStringConvertible {
 
 /// Programs of the system, by their names.
 public enum Program {
-    static let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    /// A user's PATH need not hold the system's tools.
+    static let path =
+        (ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin") + ":/usr/sbin:/sbin"
 
     static func process(_ arguments: [String]) -> Process {
         let process = Process()
