@@ -46,6 +46,7 @@ protocol LibraryConnectionOwner: AnyObject {
     /// A NOP-Out is on its way.
     private(set) var isPingOutstanding = false
     private var isCancelling = false
+    private var hasSaidGoodbye = false
 
     /// Makes a context; nothing is sent yet.
     init(
@@ -180,20 +181,35 @@ protocol LibraryConnectionOwner: AnyObject {
     func logOut() {
         // SAFETY: the context is alive; without a callback nobody is told.
         guard unsafe iscsi_logout_async(context, nil, nil) == 0 else { return }
+        hasSaidGoodbye = true
         _ = unsafe iscsi_service(context, Int32(POLLOUT))
     }
 
     /// Frees the context and closes the socket, which must be out of the loop by then.
     ///
-    /// Commands under way are forgotten; take them from the slots before.
+    /// Commands under way are forgotten; take them from the slots before. Without a goodbye the
+    /// kernel forgets them as well: it would deliver what it still holds when the network is back,
+    /// after the same has been sent again, and the target would do old writes over new ones.
     func destroy() {
         if isDestroyed { return }
         isDestroyed = true
+        if !hasSaidGoodbye { resetOnClose() }
         becomeQuiet()
         // SAFETY: nothing uses the context afterwards; callbacks that the library makes in here
         // find `isDestroyed`.
         _ = unsafe iscsi_destroy_context(context)
         slots.freeAll()
+    }
+
+    /// Has the kernel throw away what it has not delivered, as soon as the socket is closed.
+    ///
+    /// The corresponding C function is `setsockopt`.
+    private func resetOnClose() {
+        var linger = linger(l_onoff: 1, l_linger: 0)
+        // SAFETY: the kernel reads the local, of the length that is given with it.
+        _ = unsafe setsockopt(
+            descriptor, SOL_SOCKET, SO_LINGER, &linger,
+            socklen_t(MemoryLayout<Glibc.linger>.size))
     }
 
     // MARK: Serving

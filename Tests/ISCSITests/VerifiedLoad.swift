@@ -75,6 +75,10 @@ final class VerifiedLoad {
             guard worker.token != 0, let outcome = context.outcomes[worker.token] else { continue }
             workers[index].token = 0
             completedCount += 1
+            if isUnitAttention(worker.token, outcome) {
+                begin(index)
+                continue
+            }
             check(worker, outcome)
             workers[index].step = worker.step == .write ? .read : .write
             if worker.step == .read { workers[index].seed += 1 }
@@ -82,9 +86,15 @@ final class VerifiedLoad {
         }
     }
 
+    /// A target that was started anew says so, as unit attentions; the guest tries again.
+    private func isUnitAttention(_ token: UInt64, _ outcome: ISCSIOutcome) -> Bool {
+        guard case .answered(status: 0x02, _) = outcome, let sense = context.sense[token] else {
+            return false
+        }
+        return SenseData(sense)?.key == SenseData.unitAttention
+    }
+
     private func check(_ worker: Worker, _ outcome: ISCSIOutcome) {
-        // A target that was started anew says so once, as a unit attention; the guest tries again.
-        if case .answered(status: 0x02, _) = outcome { return }
         guard outcome == .answered(status: 0x00, .none) else {
             return failuresHere.append("\(worker.index) \(worker.step): \(outcome)")
         }

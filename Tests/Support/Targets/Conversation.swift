@@ -24,13 +24,15 @@ struct Conversation {
     /// ExpCmdSN.
     var expected: UInt32 = 0
     private var status: UInt32 = 1
+    /// The connection ended by a reset: the initiator's kernel holds nothing back for us any more.
+    private(set) var wasReset = false
 
     init(_ descriptor: Int32) {
         self.descriptor = descriptor
     }
 
     /// Waits for the next unit; nil at the end of the connection.
-    func receive() -> ProtocolUnit? {
+    mutating func receive() -> ProtocolUnit? {
         guard let header = read(48) else { return nil }
         let length = Int(header[5]) << 16 | Int(header[6]) << 8 | Int(header[7])
         let padded = (length + 3) & ~3
@@ -38,12 +40,13 @@ struct Conversation {
         return ProtocolUnit(header: header, data: Array(data.prefix(length)))
     }
 
-    private func read(_ count: Int) -> [UInt8]? {
+    private mutating func read(_ count: Int) -> [UInt8]? {
         var bytes = [UInt8](repeating: 0, count: count)
         // SAFETY: the kernel fills the array, no further than its end.
         let received = unsafe bytes.withUnsafeMutableBytes {
             unsafe recv(descriptor, $0.baseAddress, count, Int32(MSG_WAITALL))
         }
+        if received < 0 { wasReset = errno == ECONNRESET }
         return received == count ? bytes : nil
     }
 

@@ -33,6 +33,7 @@ public final class ScriptedTarget: Sendable {
         var commands: [ScriptedCommand] = []
         var functions: [UInt8] = []
         var identifiers: [[UInt8]] = []
+        var resetCount = 0
         var isStopped = false
     }
 
@@ -62,6 +63,9 @@ public final class ScriptedTarget: Sendable {
     public var functions: [UInt8] { state.withLock { $0.functions } }
     /// The ISIDs of the logins.
     public var identifiers: [[UInt8]] { state.withLock { $0.identifiers } }
+
+    /// Connections that the initiator has reset.
+    public var resetCount: Int { state.withLock { $0.resetCount } }
 
     public func change(_ body: (inout Script) -> Void) {
         state.withLock { body(&$0.script) }
@@ -112,6 +116,7 @@ public final class ScriptedTarget: Sendable {
 
     private func serve(_ connection: Int32) {
         var conversation = Conversation(connection)
+        defer { if conversation.wasReset { state.withLock { $0.resetCount += 1 } } }
         while let unit = conversation.receive() {
             let script = state.withLock { $0.script }
             switch unit.operation {
