@@ -18,7 +18,8 @@ struct ServiceOptions: ParsableArguments {
                 FILE is a regular file or a block device. Without a place it becomes LUN 0 of the \
                 next free target. In the second form a comma within a path is written twice. Beside \
                 a file: physical-block-size=BYTES; removable; vendor=, product=, revision=, serial= and wwn= \
-                in place of what follows from the path. The same disk may stand at two places.
+                in place of what follows from the path; reservations=FILE, where persistent \
+                reservations and saved mode parameters are kept. The same disk may stand at two places.
 
                 URL is iscsi://[user[%secret]@]portal[:port][,,portal...]/target-name/lun. Beside it: \
                 secret-file=FILE or secret-variable=NAME, so that the secret is not written here; \

@@ -4,6 +4,7 @@ import BlockStorage
 import LinuxIO
 import SCSI
 import Stores
+import Testing
 
 /// An initiator in front of a bus with a disk in memory, who sends CDBs and looks at what comes back.
 final class Initiator {
@@ -33,7 +34,8 @@ final class Initiator {
     /// One disk at target 0, LUN 0; its power-on unit attention is read already.
     init(
         blockSize: Int = 512, blockCount: UInt64 = 2048, isThin: Bool = true,
-        isReadOnly: Bool = false, isRemovable: Bool = false, identity: DiskIdentity = .test
+        isReadOnly: Bool = false, isRemovable: Bool = false, identity: DiskIdentity = .test,
+        keeper: (any DiskStateKeeper)? = nil
     ) {
         var geometry = BlockGeometry(blockSize: blockSize, blockCount: blockCount)
         if isThin {
@@ -44,6 +46,11 @@ final class Initiator {
         disk = Disk(
             store: store, identity: identity, isReadOnly: isReadOnly, isRemovable: isRemovable)
         bus = SCSIBus(initiator: InitiatorPort(name: "test"), loop: nil)
+        do {
+            if let keeper { try disk.keepState(with: keeper) }
+        } catch {
+            Issue.record(error)
+        }
         attach(disk, target: 0, lun: 0)
     }
 

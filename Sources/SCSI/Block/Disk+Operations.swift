@@ -7,6 +7,13 @@ extension Disk {
         primaryOperations + reservationOperations + transferOperations + verifyOperations
         + blockOperations
 
+    /// The rows of each operation code.
+    static let operationsByCode: [[Operation]] = {
+        var rows = [[Operation]](repeating: [], count: 256)
+        for operation in operations { rows[Int(operation.code)].append(operation) }
+        return rows
+    }()
+
     /// READ and WRITE (SBC-3).
     private static let transferOperations: [Operation] = [
         Operation(

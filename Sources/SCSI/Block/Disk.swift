@@ -28,6 +28,9 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     /// The nexus that RESERVE has reserved the disk for.
     weak var reservedFor: ITLNexus?
     var reservations = PersistentReservations()
+    /// What the modes are after a reset; nil for those of a new disk.
+    var savedModes: DiskModes?
+    var stateKeeper: (any DiskStateKeeper)?
     /// The last copy whose result was not asked for.
     var lastCopy: CopyResult?
     var sanitizing = SanitizeState.idle
@@ -42,8 +45,8 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
         var blockShift: UInt64
         /// Where the commands under way stand.
         var commands: BorrowedReference<CommandTable>?
-        /// Whether something other than unit attentions keeps commands off: then every one goes the
-        /// long way through the table.
+        /// Whether something keeps the commands of every nexus off: then each goes the long way
+        /// through the table.
         var isRestricted = false
         var modes = DiskModes()
     }
@@ -100,9 +103,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     @inline(__always)
     public func execute(_ index: Int, in commands: CommandTable, over path: ITLNexus) {
-        if path.unitAttentions.isEmpty, !state.value.isRestricted,
-            transferPlainly(index, in: commands)
-        {
+        if path.isUnhindered, !state.value.isRestricted, transferPlainly(index, in: commands) {
             return
         }
         executeByTable(Execution(index: index, commands: commands, path: path))
@@ -155,7 +156,9 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     /// The row of the table that a CDB means.
     static func operation(of cdb: CDB, on disk: Disk) -> Operation? {
-        operations.first { $0.matches(cdb) && $0.isSupported(disk) }
+        operationsByCode[Int(cdb.operationCode)].first {
+            $0.matches(cdb) && $0.isSupported(disk)
+        }
     }
 
     /// Whether writes are refused: for good, or by the SWP bit.
@@ -164,7 +167,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     public func abort(_ index: Int, in commands: CommandTable) {}
 
     public func reset() {
-        state.value.modes = DiskModes()
+        state.value.modes = savedModes ?? DiskModes()
         removalPreventers = []
         endReservation()
     }
@@ -175,6 +178,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
         paths.append(path)
         table = commands
         state.value.commands = BorrowedReference(commands)
+        restrictionsChanged()
     }
 
     public func detached(_ path: ITLNexus) {
@@ -187,9 +191,6 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
         if lastCopy?.path == ObjectIdentifier(path) { lastCopy = nil }
         if reservedFor === path { endReservation() }
     }
-
-    /// Whether registrations can be kept beyond the end of the service.
-    var canPersistReservations: Bool { false }
 
     /// The store's geometry may have changed: initiators are told of a new capacity.
     ///

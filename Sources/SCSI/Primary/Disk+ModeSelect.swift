@@ -6,6 +6,7 @@ import LinuxIO
 /// MODE SELECT (SPC-4): nothing is changed unless everything in the list is right.
 extension Disk {
     func modeSelect6(_ execution: Execution) {
+        if refusesToSave(execution) { return }
         let length = Int(execution.cdb[4])
         guard let list = execution.parameterList(byteCount: length) else { return }
         if length == 0 { return execution.succeed() }
@@ -17,6 +18,7 @@ extension Disk {
     }
 
     func modeSelect10(_ execution: Execution) {
+        if refusesToSave(execution) { return }
         let length = Int(execution.cdb.uint16(at: 7))
         guard let list = execution.parameterList(byteCount: length) else { return }
         if length == 0 { return execution.succeed() }
@@ -26,6 +28,13 @@ extension Disk {
         select(
             list, headerLength: 8, descriptorLength: Int(list.bigEndian(UInt16.self, at: 6)),
             isLong: list[4] & 1 != 0, execution)
+    }
+
+    /// Ends a command that wants the pages saved where they cannot be.
+    private func refusesToSave(_ execution: Execution) -> Bool {
+        guard execution.cdb[1] & 0x01 != 0, stateKeeper == nil else { return false }
+        execution.fail(.invalidFieldInCDB(byte: 1, bit: 0))
+        return true
     }
 
     private func select(
@@ -42,6 +51,12 @@ extension Disk {
         }
         var modes = state.value.modes
         if let sense = apply(list, from: start, to: &modes) { return execution.fail(sense) }
+        if execution.cdb[1] & 0x01 != 0, modes != savedModes {
+            guard keep(reservations, modes) else {
+                return execution.fail(Sense(.hardwareError, .internalTargetFailure))
+            }
+            savedModes = modes
+        }
         guard modes != state.value.modes else { return execution.succeed() }
         let disablesCache = state.value.modes.isWriteCacheEnabled && !modes.isWriteCacheEnabled
         state.value.modes = modes

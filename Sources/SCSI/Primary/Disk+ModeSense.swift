@@ -63,12 +63,19 @@ extension Disk {
             case 1: page = DiskModes.changeableBits(code)
             case 2: page = DiskModes().page(code)
             default:
-                execution.fail(Sense(.illegalRequest, .savingParametersNotSupported))
-                return nil
+                guard stateKeeper != nil else {
+                    execution.fail(Sense(.illegalRequest, .savingParametersNotSupported))
+                    return nil
+                }
+                page = (savedModes ?? DiskModes()).page(code)
             }
-            guard let page else {
+            guard var page else {
                 execution.fail(.invalidFieldInCDB(byte: 2, bit: 5))
                 return nil
+            }
+            // PS: the page's parameters can be saved.
+            if stateKeeper != nil && DiskModes.changeablePageCodes.contains(code) {
+                page[0] |= 0x80
             }
             pages += page
         }

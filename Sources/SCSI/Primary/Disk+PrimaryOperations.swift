@@ -16,7 +16,7 @@ extension Disk {
             reservation: .alwaysAllowed, yieldsToUnitAttention: false
         ) { $0.inquire($1) },
         Operation(
-            "MODE SELECT(6)", OperationCode.modeSelect6, usage: [0x10, 0, 0, 0xFF, 0],
+            "MODE SELECT(6)", OperationCode.modeSelect6, usage: [0x11, 0, 0, 0xFF, 0],
             reservation: .writes
         ) { $0.modeSelect6($1) },
         Operation(
@@ -25,7 +25,7 @@ extension Disk {
         ) { $0.modeSense6($1) },
         Operation(
             "MODE SELECT(10)", OperationCode.modeSelect10,
-            usage: [0x10, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0], reservation: .writes
+            usage: [0x11, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0], reservation: .writes
         ) { $0.modeSelect10($1) },
         Operation(
             "MODE SENSE(10)", OperationCode.modeSense10,

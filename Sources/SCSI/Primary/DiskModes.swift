@@ -14,6 +14,9 @@ struct DiskModes: BitwiseCopyable, Equatable {
     /// The pages there are, without subpages.
     static let pageCodes: [UInt8] = [0x01, 0x08, 0x0A, 0x1C]
 
+    /// The pages that have anything to change.
+    static let changeablePageCodes: [UInt8] = [0x08, 0x0A]
+
     /// A page's bytes, header and all; nil when there is no such page.
     func page(_ code: UInt8) -> [UInt8]? {
         switch code {

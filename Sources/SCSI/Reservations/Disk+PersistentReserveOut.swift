@@ -125,6 +125,10 @@ extension Disk {
         case .invalid(let sense): execution.fail(sense)
         case .conflict: execution.commands.end(execution.index, status: .reservationConflict)
         case .done(let notices):
+            let concernsKeeper = changed.persists || reservations.persists
+            if concernsKeeper && changed != reservations && !keep(changed, savedModes) {
+                return execution.fail(Sense(.hardwareError, .internalTargetFailure))
+            }
             reservations = changed
             restrictionsChanged()
             for notice in notices {

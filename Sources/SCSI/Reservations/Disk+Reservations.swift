@@ -6,7 +6,7 @@ import LinuxIO
 extension Disk {
     /// Whether another nexus's reservation forbids a command.
     func conflictsWithReservation(_ operation: Operation, _ execution: Execution) -> Bool {
-        if !state.value.isRestricted { return false }
+        if !execution.path.isRestricted { return false }
         if let holder = reservedFor, holder !== execution.path {
             switch operation.reservation {
             case .alwaysAllowed: return false
@@ -18,10 +18,16 @@ extension Disk {
 
     /// To be called whenever a reservation, or something else that keeps commands off, comes or goes.
     func restrictionsChanged() {
-        var isRestricted =
-            reservedFor != nil || reservations.reservation != nil || isMediumEjected
+        var isRestricted = isMediumEjected
         if case .idle = sanitizing {} else { isRestricted = true }
         state.value.isRestricted = isRestricted
+        for path in paths { path.isRestricted = mayConflict(path) }
+    }
+
+    /// Whether a reservation may keep commands of a nexus off.
+    private func mayConflict(_ path: ITLNexus) -> Bool {
+        if let holder = reservedFor, holder !== path { return true }
+        return reservations.forbid(.writes, to: path.reservationNexus)
     }
 
     /// RESERVE (6) and (10): the unit for this nexus alone, until it is lost or the unit is reset.

@@ -59,6 +59,15 @@ struct PersistentReservations: Equatable {
     /// APTPL: whether registrations outlive the service.
     var persists = false
 
+    init() {}
+
+    /// What persisted.
+    init(registrations: [Registration], reservation: Reservation?) {
+        self.registrations = registrations
+        self.reservation = reservation
+        persists = !registrations.isEmpty
+    }
+
     /// What became of a PERSISTENT RESERVE OUT command.
     enum Outcome: Equatable {
         case done([Notice])

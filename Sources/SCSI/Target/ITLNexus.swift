@@ -15,6 +15,7 @@ public final class ITLNexus {
 
     private struct State {
         var unitAttentions = UnitAttentionSet()
+        var isRestricted = false
         var commandCount = 0
     }
 
@@ -30,6 +31,16 @@ public final class ITLNexus {
     /// What the unit has to tell the initiator before it does anything else.
     @inline(__always)
     public var unitAttentions: UnitAttentionSet { state.value.unitAttentions }
+
+    /// Whether a reservation keeps this nexus from some commands.
+    var isRestricted: Bool {
+        get { state.value.isRestricted }
+        set { state.value.isRestricted = newValue }
+    }
+
+    /// Whether READ and WRITE need no further look at the nexus.
+    @inline(__always)
+    var isUnhindered: Bool { state.value.unitAttentions.isEmpty && !state.value.isRestricted }
 
     /// Raises a unit attention condition.
     public func raise(_ attention: UnitAttention) {

@@ -43,12 +43,16 @@ struct DiskShelf {
         let store = try FileStore(
             path: configuration.path, readOnly: configuration.isReadOnly,
             blockSize: configuration.blockSize, context: context)
-        return Disk(
+        let disk = Disk(
             store: store,
             identity: configuration.disk.identity(
                 path: canonicalPath(configuration.path)),
             isReadOnly: configuration.isReadOnly,
             physicalBlockSize: configuration.disk.physicalBlockSize,
             isRemovable: configuration.disk.isRemovable)
+        if let path = configuration.disk.reservationsPath {
+            try disk.keepState(with: DiskStateFile(path: path))
+        }
+        return disk
     }
 }

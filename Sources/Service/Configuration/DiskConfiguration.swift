@@ -15,6 +15,8 @@ public struct DiskConfiguration: Equatable, Sendable {
     public var serial: String?
     /// A designator of type NAA.
     public var worldWideName: [UInt8]?
+    /// The file that persistent reservations and saved mode parameters are kept in.
+    public var reservationsPath: String?
 
     public init() {}
 
@@ -35,6 +37,7 @@ extension DiskConfiguration {
     /// In the order in which they are documented.
     static let keys = [
         "physical-block-size", "removable", "vendor", "product", "revision", "serial", "wwn",
+        "reservations",
     ]
     private static let physicalBlockSizes = [512, 4096, 8192, 16384, 32768, 65536]
 
@@ -58,6 +61,9 @@ extension DiskConfiguration {
         case "product": product = try Self.text(key, value, limit: 16, specification)
         case "revision": revision = try Self.text(key, value, limit: 4, specification)
         case "serial": serial = try Self.text(key, value, limit: 128, specification)
+        case "reservations":
+            guard !value.isEmpty else { throw .missingPath(specification: specification) }
+            reservationsPath = value
         case "wwn": worldWideName = try Self.worldWideName(key, value, specification)
         default: break
         }
