@@ -9,6 +9,9 @@ extension SCSIDevice {
     // MARK: Taking
 
     /// Takes requests until there are no more, or enough for one turn.
+    ///
+    /// A queue that has brought many is looked at again at the end of the turn, when the driver may
+    /// have seen answers: so neither has to notify the other while both are busy.
     func serveRequests(_ served: ServedQueue, budget: Int) {
         guard served.isServed else { return }
         served.queue.suppressNotifications()
@@ -24,6 +27,7 @@ extension SCSIDevice {
             }
             guard let buffer else {
                 bus.commands.release(index)
+                if budget &- left >= Self.busyCount { break }
                 if served.queue.requestNotifications() { continue }
                 return
             }

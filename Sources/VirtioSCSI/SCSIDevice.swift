@@ -15,6 +15,11 @@ public final class SCSIDevice: VirtioDevice {
     public static let requestQueueLimit = 254
     /// Buffers taken from a queue before the other ones get their turn.
     static let budget = 128
+    /// So many taken in a row mean that more are to be expected: the device looks again before it
+    /// asks for a notification.
+    static let busyCount = 8
+    /// Answers that are published together: while the device writes more, the driver can read them.
+    static let publishCount = 16
 
     static let controlQueue = 0
     static let eventQueue = 1
@@ -27,14 +32,7 @@ public final class SCSIDevice: VirtioDevice {
     let commands: GrowingSlab<Command>
     /// What the transport keeps of the commands of the bus, at the same indices.
     let requests: GrowingSlab<Request>
-    /// The queues that run, by their numbers.
-    var queues: [ServedQueue?]
-    /// Queues that were stopped and have buffers still to be put.
-    private var stoppedQueues: [ServedQueue] = []
-    /// Queues that have something to publish at the end of the turn.
-    var usedQueues: [ServedQueue] = []
-    /// Queues that may have more buffers than were taken so far.
-    var unfinishedQueues: [ServedQueue] = []
+    private let state: Cell<State>
     /// Task management under way, by token.
     var controlRequests: [UInt64: ControlRequest] = [:]
     var nextControlToken: UInt64 = 0
@@ -42,7 +40,15 @@ public final class SCSIDevice: VirtioDevice {
     var features: VirtioFeatures = []
     let layout: Cell<RequestLayout>
     private var configuration: SCSIConfiguration
-    public var isWorkDeferred = false
+
+    /// What changes with every turn of the loop.
+    private struct State {
+        var queues: [ServedQueue?]
+        var stoppedQueues: [ServedQueue] = []
+        var usedQueues: [ServedQueue] = []
+        var unfinishedQueues: [ServedQueue] = []
+        var isWorkDeferred = false
+    }
 
     /// The sizes that the driver has chosen.
     struct RequestLayout {
@@ -84,11 +90,46 @@ public final class SCSIDevice: VirtioDevice {
         self.logger = logger
         commands = bus.commands.commands
         requests = GrowingSlab(limit: bus.commands.limit) { Request() }
-        queues = Array(repeating: nil, count: Self.firstRequestQueue + requestQueueCount)
+        state = Cell(
+            State(
+                queues: Array(
+                    repeating: nil, count: Self.firstRequestQueue + requestQueueCount)))
         configuration = SCSIConfiguration(requestQueueCount: requestQueueCount)
         layout = Cell(RequestLayout())
         bus.commands.completionWork = self
         bus.observer = self
+    }
+
+    // MARK: In place
+
+    /// The queues that run, by their numbers.
+    var queues: [ServedQueue?] {
+        _read { yield state.value.queues }
+        _modify { yield &state.value.queues }
+    }
+
+    /// Queues that were stopped and have buffers still to be put.
+    private var stoppedQueues: [ServedQueue] {
+        _read { yield state.value.stoppedQueues }
+        _modify { yield &state.value.stoppedQueues }
+    }
+
+    /// Queues that have something to publish at the end of the turn.
+    var usedQueues: [ServedQueue] {
+        _read { yield state.value.usedQueues }
+        _modify { yield &state.value.usedQueues }
+    }
+
+    /// Queues that may have more buffers than were taken so far.
+    var unfinishedQueues: [ServedQueue] {
+        _read { yield state.value.unfinishedQueues }
+        _modify { yield &state.value.unfinishedQueues }
+    }
+
+    /// Kept by the loop.
+    public var isWorkDeferred: Bool {
+        get { state.value.isWorkDeferred }
+        set { state.value.isWorkDeferred = newValue }
     }
 
     // MARK: What the device is
@@ -177,17 +218,33 @@ public final class SCSIDevice: VirtioDevice {
 extension SCSIDevice: DeferredWork {
     /// Answers what has ended, publishes it, and goes on with the queues that were left.
     public func performDeferredWork() {
-        while let index = bus.commands.popEnded() { answer(index) }
-        publish()
+        // What is put meanwhile is published in here: another round would find nothing.
+        isWorkDeferred = true
+        answerEndedCommands()
         answerEndedManagements()
         publish()
+        isWorkDeferred = false
+        if bus.commands.hasEnded { loop.deferWork(self) }
         resumeUnfinishedQueues()
         if !stoppedQueues.isEmpty { stoppedQueues.removeAll { $0.isFinished } }
     }
 
+    @inline(__always)
+    private func answerEndedCommands() {
+        var left = Self.publishCount
+        while let index = bus.commands.popEnded() {
+            answer(index)
+            left &-= 1
+            if left == 0 {
+                publish()
+                left = Self.publishCount
+            }
+        }
+        publish()
+    }
+
     private func publish() {
-        for queue in usedQueues { queue.flush() }
-        usedQueues.removeAll(keepingCapacity: true)
+        while let queue = usedQueues.popLast() { queue.flush() }
     }
 
     private func resumeUnfinishedQueues() {

@@ -24,21 +24,14 @@ public final class EventLoop {
     private struct State: ~Copyable {
         var registrations = RegistrationTable()
         var timers = TimerQueue()
-        var deferred: [any DeferredWork] = []
-        /// The round under way; swapped with `deferred`, so that no turn allocates.
-        var round: [any DeferredWork] = []
+        var deferred = WorkQueue()
         var isStopping = false
         var isDispatching = false
 
-        mutating func startRound() {
-            swap(&deferred, &round)
-        }
-
-        mutating func takeRest() -> ([any DeferredWork], TimerQueue) {
-            let rest = (deferred, timers)
-            deferred = []
+        mutating func takeTimers() -> TimerQueue {
+            let taken = timers
             timers = TimerQueue()
-            return rest
+            return taken
         }
     }
 
@@ -192,7 +185,7 @@ public final class EventLoop {
         }
         if let failure { throw failure }
         state.value.isDispatching = false
-        _ = state.value.registrations.takeRetired()
+        if state.value.registrations.hasRetired { _ = state.value.registrations.takeRetired() }
     }
 
     /// A handler that is removed while it runs, or by another one, lives until the batch is done.
@@ -215,13 +208,11 @@ public final class EventLoop {
     private func performDeferredWork() {
         var rounds = 0
         while !state.value.deferred.isEmpty && rounds < Self.roundLimit {
-            state.value.startRound()
-            for index in 0..<state.value.round.count {
-                let work = state.value.round[index]
+            for _ in 0..<state.value.deferred.count {
+                guard let work = state.value.deferred.removeFirst() else { break }
                 work.isWorkDeferred = false
                 work.performDeferredWork()
             }
-            state.value.round.removeAll(keepingCapacity: true)
             rounds += 1
         }
     }
@@ -230,8 +221,9 @@ public final class EventLoop {
     func removeEverything() {
         state.value.registrations.removeAll()
         let handlers = state.value.registrations.takeRetired()
-        let rest = state.value.takeRest()
-        withExtendedLifetime((handlers, rest)) {}
+        let timers = state.value.takeTimers()
+        while state.value.deferred.removeFirst() != nil {}
+        withExtendedLifetime((handlers, timers)) {}
     }
 
     private func timeoutMilliseconds(_ limit: Duration?) -> Int32 {

@@ -114,6 +114,9 @@ struct RegistrationSlot {
         return unsafe EventTarget(slot)
     }
 
+    /// Whether handlers were removed and not given up.
+    var hasRetired: Bool { !retired.isEmpty }
+
     /// Gives up the handlers that were removed.
     ///
     /// To be called when none is running. They may do anything as they go.

@@ -15,6 +15,7 @@ public final class CommandTable {
         var underWayCount = 0
         var hasAbortWaiters = false
         var keepsPaths = false
+        var endedManagements: [TaskManagement] = []
     }
 
     /// The commands in place, for transports on the data path; the same ones as by subscript.
@@ -26,7 +27,6 @@ public final class CommandTable {
     public weak var completionWork: (any DeferredWork)?
     /// Who waits for aborted commands to end, by the commands' indices.
     private var abortWaiters: [Int: [TaskManagement]] = [:]
-    private var endedManagements: [TaskManagement] = []
     /// Ways that commands under way still lead over although their bus has gone.
     private var keptPaths: [ITLNexus] = []
 
@@ -164,6 +164,12 @@ public final class CommandTable {
         return index
     }
 
+    /// Whether there are ended commands, or functions, to be taken off.
+    @inline(__always)
+    public var hasEnded: Bool {
+        state.value.firstEnded >= 0 || !state.value.endedManagements.isEmpty
+    }
+
     /// Keeps ways that commands under way lead over.
     func keep(_ paths: [ITLNexus]) {
         guard underWayCount > 0 else { return }
@@ -180,7 +186,7 @@ public final class CommandTable {
 
     /// The function has ended; it is answered after the commands that ended before it.
     func end(_ management: TaskManagement) {
-        endedManagements.append(management)
+        state.value.endedManagements.append(management)
         askForCompletionWork()
     }
 
@@ -188,9 +194,9 @@ public final class CommandTable {
     ///
     /// To be called when `popEnded` has nothing more, and those commands were answered.
     public func takeEndedManagements() -> [TaskManagement] {
-        if endedManagements.isEmpty { return [] }
-        let ended = endedManagements
-        endedManagements = []
+        if state.value.endedManagements.isEmpty { return [] }
+        let ended = state.value.endedManagements
+        state.value.endedManagements = []
         return ended
     }
 
