@@ -12,7 +12,9 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 const int cl_o_direct = O_DIRECT;
@@ -173,6 +175,60 @@ void cl_release_code_pages(void) {
     uintptr_t end = (uintptr_t)&etext & ~(page - 1);
     // Private, read-only and never written: dropping the pages loses nothing.
     if (end > start) madvise((void *)start, end - start, MADV_DONTNEED);
+}
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
+// The alarm of a thread. Its signal comes to that very thread, so that nothing here is shared.
+static _Thread_local timer_t stall_timer;
+static _Thread_local int has_stall_timer;
+static _Thread_local volatile sig_atomic_t is_stall_alarm_set;
+static _Thread_local volatile sig_atomic_t is_waiting_for_work;
+
+// Async-signal-safe. A thread without work needs no alarm, and is not to be woken again.
+static void end_stall(int number) {
+    (void)number;
+    if (!is_waiting_for_work || !has_stall_timer) return;
+    int saved = errno;
+    struct itimerspec never = {.it_value = {0, 0}};
+    timer_settime(stall_timer, 0, &never, NULL);
+    is_stall_alarm_set = 0;
+    errno = saved;
+}
+
+static int create_stall_timer(void) {
+    // Without SA_RESTART, so that the call ends.
+    struct sigaction action = {.sa_handler = end_stall};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGURG};
+    event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+    sigset_t urgent;
+    sigemptyset(&urgent);
+    sigaddset(&urgent, SIGURG);
+    if (sigaction(SIGURG, &action, NULL) < 0) return -1;
+    if (timer_create(CLOCK_MONOTONIC, &event, &stall_timer) < 0) return -1;
+    has_stall_timer = 1;
+    pthread_sigmask(SIG_UNBLOCK, &urgent, NULL);
+    return 0;
+}
+
+int cl_stall_alarm_start(int milliseconds) {
+    is_waiting_for_work = 0;
+    if (is_stall_alarm_set) return 0;
+    if (!has_stall_timer && create_stall_timer() < 0) return -1;
+    struct timespec period = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+    struct itimerspec when = {.it_value = period, .it_interval = period};
+    is_stall_alarm_set = 1;
+    return timer_settime(stall_timer, 0, &when, NULL);
+}
+
+void cl_stall_alarm_pause(void) { is_waiting_for_work = 1; }
+
+void cl_stall_alarm_end(void) {
+    if (has_stall_timer) timer_delete(stall_timer);
+    has_stall_timer = 0;
+    is_stall_alarm_set = 0;
 }
 
 static unsigned long lost_page_count;

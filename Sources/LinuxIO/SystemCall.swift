@@ -28,6 +28,15 @@ public func systemCall<Value: SignedInteger>(_ call: () -> Value) throws(Errno) 
     }
 }
 
+/// Runs a system call once, interrupted or not.
+///
+/// - Parameter call: returns -1 and sets errno when it fails.
+/// - Returns: 0, or the errno.
+@inline(__always)
+func errnoOfOneTry(_ call: () -> Int) -> Int32 {
+    call() == -1 ? errno : 0
+}
+
 /// Runs a system call that reads or writes and may say "would block".
 ///
 /// - Parameter call: returns -1 and sets errno when it fails.

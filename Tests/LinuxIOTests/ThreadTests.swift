@@ -92,6 +92,37 @@ struct LoopThreadTests {
         #expect(try threadNames().contains("loop-fails") == false)
     }
 
+    @Test("is not kept by counters that their other side has made blocking, and filled")
+    func stall() throws {
+        let results = Mutex<[Bool]>([])
+        let thread = try LoopThread(name: "test") { loop in Root(loop) }
+        for _ in 0..<2 {
+            let counter = try EventCounter()
+            let number = counter.descriptor.rawValue
+            let flags = fcntl(number, F_GETFL)
+            try #require(fcntl(number, F_SETFL, flags & ~O_NONBLOCK) == 0)
+            // As high as the counter goes.
+            var most: UInt64 = 0xFFFF_FFFF_FFFF_FFFE
+            try #require(unsafe write(number, &most, 8) == 8)
+            let hangs = Hanging(counter)
+            thread.post { _ in
+                // The second one in the same turn.
+                for _ in 0..<2 {
+                    let result = hangs.counter.signal()
+                    results.withLock { $0.append(result) }
+                }
+            }
+        }
+        thread.stopAndJoin()
+        #expect(results.withLock { $0 } == [false, false, false, false])
+    }
+
+    private final class Hanging: Sendable {
+        let counter: EventCounter
+
+        init(_ counter: consuming EventCounter) { self.counter = counter }
+    }
+
     @Test("lets go of what is registered with its loop, though that keeps the loop")
     func cycle() throws {
         let isGone = Mutex(false)

@@ -61,6 +61,16 @@ int cl_survive_lost_memory(void);
 /// How many pages were lost so far.
 unsigned long cl_lost_page_count(void);
 
+/// The calling thread has something to do: as long as it has, a system call in which it hangs is
+/// interrupted (SIGURG, EINTR) every so many milliseconds. Returns 0, or -1 with errno set.
+int cl_stall_alarm_start(int milliseconds);
+
+/// The calling thread goes to wait for something to do. The alarm ends by itself when that takes long.
+void cl_stall_alarm_pause(void);
+
+/// Gives back what the alarm needs in the calling thread.
+void cl_stall_alarm_end(void);
+
 /// Open file description locks (F_OFD_SETLK): 0, or -1 with errno set.
 int cl_lock_whole_file(int descriptor, int exclusive);
 

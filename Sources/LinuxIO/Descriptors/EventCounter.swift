@@ -27,11 +27,17 @@ public struct EventCounter: ~Copyable, Sendable {
     /// A full counter or pipe is a wake-up already.
     ///
     /// The corresponding C function is `write`.
-    public func signal() {
+    ///
+    /// - Returns: false when the call hung until it was interrupted (`EventLoop.endStalls`): the other
+    ///   side has made the descriptor blocking and filled it. It is not to be signalled again.
+    @discardableResult
+    public func signal() -> Bool {
         var one: UInt64 = 1
-        // SAFETY: writes the eight bytes of a local. The outcome does not matter: EAGAIN means
-        // that the other side has more wake-ups waiting than it can count, EPIPE that it is gone.
-        _ = unsafe write(descriptor.rawValue, &one, 8)
+        // SAFETY: writes the eight bytes of a local. EAGAIN means that the other side has more
+        // wake-ups waiting than it can count, EPIPE that it is gone. EINTR: only a call that
+        // waits is interrupted.
+        let number = descriptor.rawValue
+        return errnoOfOneTry { unsafe write(number, &one, 8) } != EINTR
     }
 
     /// Reads the counter back to zero (of a pipe: what is in it, up to 4 KiB).

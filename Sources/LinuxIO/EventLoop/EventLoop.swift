@@ -27,6 +27,7 @@ public final class EventLoop {
         var deferred = WorkQueue()
         var isStopping = false
         var isDispatching = false
+        var endsStalls = false
 
         mutating func takeTimers() -> TimerQueue {
             let taken = timers
@@ -142,6 +143,18 @@ public final class EventLoop {
 
     // MARK: Turning
 
+    /// Has a system call that hangs end with EINTR, after half a second at the latest.
+    ///
+    /// For a loop that uses descriptors of a peer: the peer can take their O_NONBLOCK off at any
+    /// time, and then fill or empty what they lead to. Costs a wake-up and two system calls per
+    /// half a second in which something happens, nothing while nothing does.
+    func endStalls() {
+        state.value.endsStalls = true
+    }
+
+    /// How long a call may hang.
+    private static let stallMilliseconds: Int32 = 500
+
     /// Turns until `stop`.
     public func run() throws(Errno) {
         while !state.value.isStopping { try turn(waitingAtMost: nil) }
@@ -169,11 +182,13 @@ public final class EventLoop {
             events in
             do throws(Errno) {
                 let poll = poll.rawValue
+                if state.value.endsStalls { cl_stall_alarm_pause() }
                 // SAFETY: the kernel fills at most batchSize events of the allocation; only those
                 // that it says it filled are read.
                 let count = try systemCall {
                     unsafe epoll_wait(poll, events.baseAddress, Int32(Self.batchSize), timeout)
                 }
+                if state.value.endsStalls { _ = cl_stall_alarm_start(Self.stallMilliseconds) }
                 state.value.isDispatching = true
                 for index in 0..<Int(count) {
                     let (token, readiness) = unsafe (events[index].data.u64, events[index].events)
@@ -222,6 +237,7 @@ public final class EventLoop {
         state.value.registrations.removeAll()
         let handlers = state.value.registrations.takeRetired()
         let timers = state.value.takeTimers()
+        if state.value.endsStalls { cl_stall_alarm_end() }
         while state.value.deferred.removeFirst() != nil {}
         withExtendedLifetime((handlers, timers)) {}
     }

@@ -28,6 +28,7 @@ public final class LoopThread<Root>: Sendable {
         let handle = try startThread(name: name) {
             do {
                 let loop = try EventLoop()
+                loop.endStalls()
                 cell.loop = loop
                 cell.root = try build(loop)
                 started.open(.success(loop.mailbox))

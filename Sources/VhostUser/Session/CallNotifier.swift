@@ -7,6 +7,8 @@ import Virtio
 /// user-mode-linux.
 final class CallNotifier: DriverNotifier {
     private let counter: EventCounter
+    /// Whether the front-end has made the descriptor such that to signal it hangs.
+    private let isDeaf = Cell(false)
 
     /// Takes over a nonblocking descriptor.
     init(_ counter: consuming EventCounter) {
@@ -14,6 +16,6 @@ final class CallNotifier: DriverNotifier {
     }
 
     func notifyDriver() {
-        counter.signal()
+        if !isDeaf.value { isDeaf.value = !counter.signal() }
     }
 }
