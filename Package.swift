@@ -115,7 +115,8 @@ let package = Package(
         + [
             tests("LinuxIOTests", ["LinuxIO", "Kernel"], packages: [system]),
             tests(
-                "FileBackstoreTests", ["FileBackstore", "BlockStorage", "LinuxIO", "Kernel"],
+                "FileBackstoreTests",
+                ["FileBackstore", "SCSI", "BlockStorage", "LinuxIO", "Kernel"],
                 packages: [system]),
             tests("ArchitectureTests", ["LinuxIO"]),
             tests("ServiceTests", ["Service"]),
