@@ -94,8 +94,13 @@ let package = Package(
         // For the benchmarks, a package of their own.
         .library(name: "Virtio", targets: ["Virtio", "LinuxIO"]),
         .library(name: "ISCSI", targets: ["ISCSIBackstore", "SCSI", "LinuxIO"]),
-        // For the fuzzers, a package of their own.
-        .library(name: "Driver", targets: ["Driver"]),
+        .library(
+            name: "Storage",
+            targets: [
+                "BlockStorage", "FileBackstore", "LinuxIO", "SCSI", "VhostUser", "VirtioSCSI",
+            ]),
+        // For the fuzzers and the benchmarks.
+        .library(name: "Driver", targets: ["Driver", "FrontEnd"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

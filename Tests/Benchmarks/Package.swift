@@ -13,6 +13,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     ],
     targets: [
+        .target(name: "CDisk"),
         .target(name: "CGuest"),
         .systemLibrary(name: "CReference"),
         .executableTarget(
@@ -27,5 +28,14 @@ let package = Package(
             dependencies: ["CGuest", "CReference", .product(name: "Virtio", package: "vhostd")],
             swiftSettings: [.swiftLanguageMode(.v6)],
             linkerSettings: [.unsafeFlags(["-L\(reference)"])]),
+        .executableTarget(
+            name: "StorageBenchmark",
+            dependencies: [
+                "CDisk",
+                .product(name: "Storage", package: "vhostd"),
+                .product(name: "Driver", package: "vhostd"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: [.swiftLanguageMode(.v6)]),
     ]
 )
