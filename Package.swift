@@ -47,7 +47,7 @@ let layers = [
         "Service", .control,
         imports: [
             "VhostUser", "VirtioVsock", "VirtioSCSI", "SCSI", "FileBackstore", "ISCSIBackstore",
-            "Virtio", "LinuxIO",
+            "BlockStorage", "Virtio", "LinuxIO",
         ], packages: [logging, system]),
 ]
 
@@ -125,6 +125,7 @@ let package = Package(
                 packages: [system]),
             tests("ArchitectureTests", ["LinuxIO"]),
             tests("ServiceTests", ["Service"]),
+            tests("BlockStorageTests", ["BlockStorage", "LinuxIO", "Stores", "Kernel"]),
             tests("VirtioTests", ["Virtio", "LinuxIO", "Driver"]),
             tests("ContractTests", ["Virtio", "LinuxIO", "Driver"]),
             tests(

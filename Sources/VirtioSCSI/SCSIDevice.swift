@@ -40,6 +40,8 @@ public final class SCSIDevice: VirtioDevice {
     var features: VirtioFeatures = []
     let layout: Cell<RequestLayout>
     private var configuration: SCSIConfiguration
+    /// Called when a queue is about to be drained: whoever holds requests back lets them go.
+    public var queueStopping: (() -> Void)?
 
     /// What changes with every turn of the loop.
     private struct State {
@@ -175,6 +177,7 @@ public final class SCSIDevice: VirtioDevice {
     public func stopQueue(at index: Int) {
         guard queues.indices.contains(index), let queue = queues[index] else { return }
         queues[index] = nil
+        queueStopping?()
         queue.stop()
         if !queue.isFinished { stoppedQueues.append(queue) }
     }

@@ -66,6 +66,22 @@ struct ServiceOptions: ParsableArguments {
             valueName: "level"))
     var logLevel: LogLevel?
 
+    @Option(
+        name: .long, help: ArgumentHelp("Where vhostd ctl connects.", valueName: "path"))
+    var controlSocket: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "A file that the figures are written to, as OpenMetrics text.", valueName: "path"))
+    var metricsTextfile: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Seconds between two times of writing that file (default: 15).", valueName: "seconds"))
+    var metricsInterval: UInt64?
+
     /// What the file, the environment and these flags say, the later over the earlier.
     func draft(file: String?) throws(ConfigurationError) -> ConfigurationDraft {
         var draft = ConfigurationDraft()
@@ -78,6 +94,9 @@ struct ServiceOptions: ParsableArguments {
         try draft.set(.vsockPath, to: vsockPath)
         try draft.set(.withheldFeatures, toAll: disableFeature)
         try draft.set(.logLevel, to: logLevel?.rawValue)
+        try draft.set(.controlSocket, to: controlSocket)
+        try draft.set(.metricsPath, to: metricsTextfile)
+        try draft.set(.metricsInterval, to: metricsInterval.map { "\($0)" })
         return draft
     }
 }

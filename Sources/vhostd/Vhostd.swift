@@ -14,7 +14,7 @@ struct Vhostd: ParsableCommand {
             the sockets; the guest sees a SCSI disk and a vsock device.
             """,
         version: Service.version,
-        subcommands: [RunCommand.self, CheckCommand.self])
+        subcommands: [RunCommand.self, CheckCommand.self, ControlCommand.self])
 
     static func main() {
         var command: any ParsableCommand

@@ -98,9 +98,17 @@ final class Program {
 
     /// Makes a file of so many bytes, all of them zero.
     static func makeFile(_ path: String, byteCount: UInt64) throws {
-        guard FileManager.default.createFile(atPath: path, contents: nil),
-            let file = FileHandle(forWritingAtPath: path)
-        else { throw GuestError("cannot write \(path)") }
+        guard FileManager.default.createFile(atPath: path, contents: nil) else {
+            throw GuestError("cannot write \(path)")
+        }
+        try resizeFile(path, byteCount: byteCount)
+    }
+
+    /// Gives a file another size.
+    static func resizeFile(_ path: String, byteCount: UInt64) throws {
+        guard let file = FileHandle(forWritingAtPath: path) else {
+            throw GuestError("cannot write \(path)")
+        }
         try file.truncate(atOffset: byteCount)
         try file.close()
     }

@@ -34,12 +34,31 @@ final class SCSIGuest {
 
     var requests: GuestRing { rings[2] }
 
-    /// Offers a command to target 0, LUN 0: a header of 51 bytes, a response of 108, and data.
+    /// How a command ended.
+    struct Answer {
+        let status: UInt8
+        let response: UInt8
+        let sense: [UInt8]
+        let data: [UInt8]
+
+        /// The response as virtio 1.3 §5.6.6.1 lays it out, and the data behind it.
+        init(_ bytes: [UInt8]) {
+            status = bytes[10]
+            response = bytes[11]
+            sense = Array(bytes[12..<108])
+            data = Array(bytes[108...])
+        }
+    }
+
+    /// Offers a command: a header of 51 bytes, a response of 108, and data.
     ///
     /// The device is not told before `answers`, or a kick.
-    func offer(_ cdb: [UInt8], out: [UInt8] = [], room: Int = 0, tag: Int = 0) {
+    func offer(
+        _ cdb: [UInt8], out: [UInt8] = [], room: Int = 0, tag: Int = 0, target: UInt8 = 0,
+        lun: UInt8 = 0
+    ) {
         let header =
-            [1, 0, 0, 0, 0, 0, 0, 0] + [UInt8](repeating: 0, count: 11) + cdb
+            [1, target, 0x40, lun, 0, 0, 0, 0] + [UInt8](repeating: 0, count: 11) + cdb
             + [UInt8](repeating: 0, count: 32 - cdb.count)
         let chain = Chain(
             readable: [memory.segment(header)] + (out.isEmpty ? [] : [memory.segment(out)]),
@@ -48,16 +67,15 @@ final class SCSIGuest {
         _ = requests.driver.add(chain, tag: tag)
     }
 
-    /// Kicks, and waits for the answers to `count` commands: status, then data, by tag.
-    func answers(_ count: Int) throws -> [Int: (status: UInt8, data: [UInt8])] {
+    /// Kicks, and waits for the answers to `count` commands, by tag.
+    func answers(_ count: Int) throws -> [Int: Answer] {
         requests.driver.kick()
-        var answers: [Int: (status: UInt8, data: [UInt8])] = [:]
+        var answers: [Int: Answer] = [:]
         let clock = ContinuousClock()
         let deadline = clock.now + .seconds(20)
         while answers.count < count && clock.now < deadline {
             for buffer in try requests.driver.reapAll() {
-                let bytes = memory.read(buffer.chain.writable)
-                answers[buffer.tag] = (bytes[10], Array(bytes[108...]))
+                answers[buffer.tag] = Answer(memory.read(buffer.chain.writable))
                 memory.free(buffer.chain)
             }
         }
@@ -67,9 +85,9 @@ final class SCSIGuest {
 
     /// One command from start to end.
     func send(
-        _ cdb: [UInt8], out: [UInt8] = [], room: Int = 0
-    ) throws -> (status: UInt8, data: [UInt8])? {
-        offer(cdb, out: out, room: room)
+        _ cdb: [UInt8], out: [UInt8] = [], room: Int = 0, target: UInt8 = 0, lun: UInt8 = 0
+    ) throws -> Answer? {
+        offer(cdb, out: out, room: room, target: target, lun: lun)
         return try answers(1)[0]
     }
 }

@@ -121,6 +121,9 @@ struct ConfigurationFileTests {
                 [log]
                 level = "error"  # --log-level
 
+                [metrics]
+                interval = 15  # default
+
                 [scsi]
                 socket = "s"  # vm1.toml:2
 

@@ -21,9 +21,11 @@ struct WrongFileTests {
     private static let unit = "[scsi]\nsocket = 's'\n[[scsi.lun]]\n"
     private static let levels = "trace, debug, info, notice, warning, error, critical"
     private static let lunKeys =
-        "known are target, lun, path, readonly, block-size, and for iSCSI iscsi, initiator, "
-        + "secret-file, secret-variable, target-user, target-secret-file, "
-        + "target-secret-variable, header-digest, required, replacement-timeout"
+        "known are target, lun, path, readonly, block-size, iops, iops-burst, bytes-per-second, "
+        + "bytes-burst, physical-block-size, removable, vendor, product, revision, serial, wwn, "
+        + "and for iSCSI iscsi, initiator, secret-file, secret-variable, target-user, "
+        + "target-secret-file, target-secret-variable, header-digest, required, "
+        + "replacement-timeout"
     private static let value =
         "is no value; text stands in quotation marks, and else there are whole numbers, true "
         + "and false"
@@ -100,7 +102,8 @@ struct WrongFileTests {
             "vm:2: vsock.cid: no such key; known here are socket, guest-cid, path"),
         WrongFile(
             "[sci]\nsocket = 's'",
-            "vm:1: [sci]: no such table; known are [log], [scsi], [vsock], [[scsi.lun]]"),
+            "vm:1: [sci]: no such table; known are [log], [control], [metrics], [scsi], [vsock], [[scsi.lun]]"
+        ),
         WrongFile("[[scsi]]\nsocket = 's'", "vm:1: [scsi]: it stands once, as [scsi]"),
         WrongFile(
             "[scsi.lun]\npath = 'a'", "vm:1: [scsi.lun]: each logical unit is a [[scsi.lun]]"),
@@ -127,6 +130,11 @@ struct WrongFileTests {
             "[log]\nlevel = 3",
             "vm:2: log.level: a whole number stands where one of "
                 + "\"\(levels.split(separator: ", ").joined(separator: "\", \""))\" is wanted"),
+        WrongFile(
+            "[metrics]\ninterval = 0", "vm:2: metrics.interval 0: not a number from 1 to 86400"),
+        WrongFile(
+            "[control]\nsocket = 's'\n[scsi]\nsocket = 's'",
+            "vm:4: scsi.socket and vm:2: control.socket are both s; each needs a path of its own"),
         WrongFile("[scsi]\nsocket = ''", "vm:2: scsi.socket: the value is empty"),
         WrongFile(
             "[scsi]\nsocket = \"\\u0000\"",
@@ -180,6 +188,12 @@ struct WrongFileTests {
             "vm:5: scsi.lun: target=256 is not a number from 0 to 255"),
         WrongFile(
             unit + "path = 'a'\nlun = -1", "vm:5: scsi.lun: lun=-1 is not a number from 0 to 16383"),
+        WrongFile(
+            unit + "path = 'a'\niops = 0",
+            "vm:5: scsi.lun: iops=0 is not a number from 1 to 9007199254740992"),
+        WrongFile(
+            unit + "iscsi = 'iscsi://h/iqn.2026-01.com.example:a/1'\nbytes-per-second = 1000",
+            "vm:3: scsi.lun: a unit at an iSCSI target takes no limits"),
         WrongFile(
             unit + "path = 'a'\nblock-size = 1024",
             "vm:5: scsi.lun: block-size=1024 is neither 512 nor 4096"),

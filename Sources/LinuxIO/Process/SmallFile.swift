@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 public import SystemPackage
 
 /// Files that are read or written whole: configurations, secrets, figures.
@@ -34,5 +35,31 @@ public enum SmallFile {
             bytes += part
             if bytes.count > limit { throw Errno.fileTooLarge }
         }
+    }
+
+    /// Puts a file with these bytes in place of the one that is there, so that a reader sees either
+    /// whole.
+    ///
+    /// The corresponding C functions are `open`, `write` and `rename`.
+    public static func replace(_ path: String, with bytes: [UInt8]) throws(Errno) {
+        let draft = path + ".new"
+        do {
+            let file = try FileDescriptor.open(
+                FilePath(draft), .writeOnly, options: [.create, .truncate, .closeOnExec],
+                permissions: [.ownerReadWrite, .groupRead, .otherRead])
+            _ = try file.closeAfter { try file.writeAll(bytes) }
+        } catch {
+            throw error as? Errno ?? .ioError
+        }
+        // SAFETY: both paths are passed as C strings for the length of the call.
+        _ = try systemCall { unsafe rename(draft, path) }
+    }
+
+    /// Removes a file, if it is there.
+    ///
+    /// The corresponding C function is `unlink`.
+    public static func remove(_ path: String) {
+        // SAFETY: the path is passed as a C string for the length of the call.
+        _ = unsafe unlink(path)
     }
 }

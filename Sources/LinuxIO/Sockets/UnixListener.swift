@@ -38,8 +38,16 @@ public final class UnixListener {
     /// A socket that nobody answers any more is replaced.
     ///
     /// The corresponding C functions are `socket`, `bind` and `listen`.
+    ///
+    /// - Parameters:
+    ///   - address: where to bind.
+    ///   - kind: of connection.
+    ///   - backlog: connections that may wait.
+    ///   - permissions: who may connect; nil for what the umask leaves.
+    /// - Throws: why nobody can connect there.
     public init(
-        _ address: UnixAddress, kind: SocketKind = .stream, backlog: Int32 = 128
+        _ address: UnixAddress, kind: SocketKind = .stream, backlog: Int32 = 128,
+        permissions: UInt32? = nil
     ) throws(Failure) {
         try Self.removeStale(address, kind: kind)
         var operation = "socket"
@@ -54,6 +62,12 @@ public final class UnixListener {
             ownedPath = address.path
             identity = FileIdentity(path: address.path)
             // From here on the name goes with the listener, however this ends.
+            if let permissions {
+                operation = "chmod"
+                // SAFETY: the path is passed as a C string for the length of the call. Nobody can
+                // connect before `listen`.
+                try systemCall { unsafe chmod(address.path, mode_t(permissions)) }
+            }
             operation = "listen"
             let number = descriptor.rawValue
             try systemCall { listen(number, backlog) }

@@ -1,23 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import LinuxIO
-import Logging
 import VhostUser
-import VirtioVsock
 
 /// Which devices a service has, and how each is made.
 ///
-/// A third device model is one more builder here.
+/// A third device model is one more host, and one more builder here.
 enum Composition {
     /// The builders of the devices that the configuration names.
     static func builders(for configuration: ServiceConfiguration) -> [DeviceBuilder] {
         var builders: [DeviceBuilder] = []
         let withheld = configuration.withheldFeatures
         if let scsi = configuration.scsi {
-            builders.append(scsiBuilder(scsi, withholding: withheld))
+            builders.append(
+                DeviceBuilder(name: "scsi") { loop in
+                    try SCSIHost(
+                        scsi, loop: loop,
+                        options: serverOptions(name: "scsi", withholding: withheld))
+                })
         }
         if let vsock = configuration.vsock {
-            builders.append(vsockBuilder(vsock, withholding: withheld))
+            builders.append(
+                DeviceBuilder(name: "vsock") { loop in
+                    try VsockHost(
+                        vsock, loop: loop,
+                        options: serverOptions(name: "vsock", withholding: withheld))
+                })
         }
         return builders
     }
@@ -35,11 +43,17 @@ enum Composition {
     }
 
     /// Listens for front-ends at a path that was checked before.
-    static func listener(at path: String) throws -> UnixListener {
+    ///
+    /// - Parameters:
+    ///   - path: of the socket.
+    ///   - permissions: who may connect; nil for what the umask leaves.
+    /// - Returns: the listener, whose name goes with it.
+    /// - Throws: why nobody can connect there.
+    static func listener(at path: String, permissions: UInt32? = nil) throws -> UnixListener {
         guard let address = UnixAddress(path: path) else {
             throw ConfigurationError.pathTooLong(
                 flag: "socket", path: path, limit: UnixAddress.maximumByteCount)
         }
-        return try UnixListener(address)
+        return try UnixListener(address, permissions: permissions)
     }
 }

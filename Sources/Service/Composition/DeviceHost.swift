@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockStorage
 import LinuxIO
 
 /// How to make one device on its own thread.
@@ -7,22 +8,39 @@ struct DeviceBuilder: Sendable {
     /// What the kernel shows for the thread; at most 15 bytes.
     let name: String
     /// Runs on the thread: opens what the device needs and listens.
-    let build: @Sendable (EventLoop) throws -> DeviceHost
+    let build: @Sendable (EventLoop) throws -> any DeviceHost
 }
 
 /// What lives on a device's thread: the device model with its vhost-user server.
-final class DeviceHost {
-    private let stopWork: (Duration, @escaping @Sendable () -> Void) -> Void
-
-    /// - Parameter stop: closes the sockets, drains for at most the time given, then calls back.
-    init(stop: @escaping (Duration, @escaping @Sendable () -> Void) -> Void) {
-        stopWork = stop
-    }
-
-    /// Stops serving.
+protocol DeviceHost: AnyObject {
+    /// Stops serving: closes the sockets, drains for at most the time given.
     ///
     /// `body` is called once, on this thread.
-    func stop(within limit: Duration, _ body: @escaping @Sendable () -> Void) {
-        stopWork(limit, body)
-    }
+    func stop(within limit: Duration, _ body: @escaping @Sendable () -> Void)
+
+    /// Answers what the main thread asks. Must not block.
+    func answer(_ question: DeviceQuestion) -> DeviceAnswer
+}
+
+/// What the main thread asks of a device.
+enum DeviceQuestion: Sendable {
+    /// Whether the thread still turns.
+    case areYouThere
+    case status
+    case addUnit(LUNSpecification)
+    case removeUnit(UnitPlace)
+    /// The file or device behind a unit has another size now.
+    case resizeUnit(UnitPlace)
+    case limitUnit(UnitPlace, StoreLimits)
+}
+
+/// What a device answers.
+enum DeviceAnswer: Sendable {
+    case here
+    case scsi(SCSIStatus)
+    case vsock(VsockStatus)
+    case done(String)
+    case refused(String)
+    /// The thread has not answered in time.
+    case silent(device: String)
 }

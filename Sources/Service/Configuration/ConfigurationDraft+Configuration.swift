@@ -5,9 +5,13 @@ extension ConfigurationDraft {
     ///
     /// - Throws: the first thing that is wrong, with its place.
     public func configuration() throws(ConfigurationError) -> ServiceConfiguration {
-        let configuration = ServiceConfiguration(
+        var configuration = ServiceConfiguration(
             scsi: try scsi(), vsock: try vsock(), withheldFeatures: texts(.withheldFeatures),
             logLevel: self[.logLevel].flatMap { LogLevel(rawValue: $0) } ?? .info)
+        configuration.controlSocket = self[.controlSocket]
+        configuration.metricsFile = self[.metricsPath].map {
+            MetricsFileConfiguration(path: $0, intervalSeconds: number(.metricsInterval) ?? 15)
+        }
         if let filePath, configuration.scsi == nil, configuration.vsock == nil {
             throw .emptyFile(path: filePath)
         }

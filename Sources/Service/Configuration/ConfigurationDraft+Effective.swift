@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockStorage
 import ISCSIBackstore
 
 extension ConfigurationDraft {
@@ -58,6 +59,7 @@ extension LUNConfiguration {
         } else {
             entries.append(("path", .string(path)))
             entries.append(("block-size", .integer(Int64(blockSize))))
+            entries += disk.entries + limits.entries
         }
         entries.append(("readonly", .boolean(isReadOnly)))
         return entries
@@ -67,16 +69,48 @@ extension LUNConfiguration {
 extension ISCSIConfiguration {
     /// Every key with its value, but for the secrets.
     fileprivate var entries: [(key: String, value: TOMLValue)] {
-        let portals = url.portals.map(\.description).joined(separator: ",")
-        let user = url.user.map { $0 + "@" } ?? ""
-        var entries: [(key: String, value: TOMLValue)] = [
-            ("iscsi", .string("iscsi://\(user)\(portals)/\(url.targetName)/\(url.lun)"))
-        ]
+        var entries: [(key: String, value: TOMLValue)] = [("iscsi", .string(url.shown))]
         if let initiatorName { entries.append(("initiator", .string(initiatorName))) }
         entries.append(("header-digest", .string(headerDigest.rawValue)))
         entries.append(("required", .boolean(isRequired)))
         entries.append(
             ("replacement-timeout", .integer(Int64(replacementTimeout.components.seconds))))
+        return entries
+    }
+}
+
+extension StoreLimits {
+    /// Every limit that is set.
+    fileprivate var entries: [(key: String, value: TOMLValue)] {
+        let limits = [
+            ("iops", operationsPerSecond), ("iops-burst", operationBurst),
+            ("bytes-per-second", bytesPerSecond), ("bytes-burst", byteBurst),
+        ]
+        return limits.compactMap { key, limit in
+            limit.map { (key, .integer(Int64(clamping: $0))) }
+        }
+    }
+}
+
+extension DiskConfiguration {
+    /// Every key that is set.
+    fileprivate var entries: [(key: String, value: TOMLValue)] {
+        var entries: [(key: String, value: TOMLValue)] = []
+        if let physicalBlockSize {
+            entries.append(("physical-block-size", .integer(Int64(physicalBlockSize))))
+        }
+        if isRemovable { entries.append(("removable", .boolean(true))) }
+        for (key, text) in [
+            ("vendor", vendor), ("product", product), ("revision", revision), ("serial", serial),
+        ] {
+            if let text { entries.append((key, .string(text))) }
+        }
+        if let worldWideName {
+            let digits = worldWideName.map { byte in
+                byte < 16 ? "0" + String(byte, radix: 16) : String(byte, radix: 16)
+            }
+            entries.append(("wwn", .string(digits.joined())))
+        }
         return entries
     }
 }

@@ -19,6 +19,9 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case notAFlag(key: String, value: String, specification: String)
     case illegalBlockSize(String, specification: String)
     case repeatedLUN(target: Int, lun: Int, place: String = "--lun")
+    case takenPlace(target: Int, lun: Int)
+    case illegalRate(key: String, value: String, specification: String)
+    case limitedISCSI(specification: String)
     case tooManyTargets(limit: Int)
     case pathTooLong(flag: String, path: String, limit: Int)
     case samePath(flag: String, otherFlag: String, path: String)
@@ -43,7 +46,9 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
             "\(flag) needs \(companion) beside it"
         case .unknownKey(let key, let specification):
             "\(specification): unknown key '\(key)'; "
-                + "known are target, lun, path, readonly, block-size, and for iSCSI "
+                + "known are target, lun, path, readonly, block-size, iops, iops-burst, "
+                + "bytes-per-second, bytes-burst, "
+                + DiskConfiguration.keys.joined(separator: ", ") + ", and for iSCSI "
                 + ISCSISpecification.keys.joined(separator: ", ")
         case .repeatedKey(let key, let specification):
             "\(specification): '\(key)' is given twice"
@@ -80,6 +85,11 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         switch self {
         case .repeatedLUN(let target, let lun, let place):
             "\(place): two have target=\(target),lun=\(lun); each needs a place of its own"
+        case .takenPlace(let target, let lun): "target=\(target),lun=\(lun) is taken"
+        case .illegalRate(let key, let value, let specification):
+            "\(specification): \(key)=\(value) is not a number from 1 to 9007199254740992"
+        case .limitedISCSI(let specification):
+            "\(specification): a unit at an iSCSI target takes no limits"
         case .tooManyTargets(let limit):
             "--lun: more than \(limit) without a target; put several on one target with lun="
         case .pathTooLong(let flag, let path, let limit):

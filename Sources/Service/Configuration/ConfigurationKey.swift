@@ -55,7 +55,8 @@ public struct ConfigurationKey: Equatable, Sendable {
 extension ConfigurationKey {
     /// Every key, in the order in which they are documented and shown.
     public static let all = [
-        withheldFeatures, logLevel, scsiSocket, vsockSocket, guestCID, vsockPath,
+        withheldFeatures, logLevel, controlSocket, metricsPath, metricsInterval, scsiSocket,
+        vsockSocket, guestCID, vsockPath,
     ]
 
     public static let withheldFeatures = ConfigurationKey(
@@ -64,6 +65,14 @@ extension ConfigurationKey {
     public static let logLevel = ConfigurationKey(
         "log.level", flag: "--log-level", .choice(LogLevel.allCases.map(\.rawValue)),
         fallback: .string("info"), "The least severe message that is logged.")
+    public static let controlSocket = ConfigurationKey(
+        "control.socket", flag: "--control-socket", .text, "Where vhostd ctl connects.")
+    public static let metricsPath = ConfigurationKey(
+        "metrics.textfile", flag: "--metrics-textfile", .text,
+        "A file for node_exporter's textfile collector; its name ends in .prom.")
+    public static let metricsInterval = ConfigurationKey(
+        "metrics.interval", flag: "--metrics-interval", .number(1...86400), fallback: .integer(15),
+        "Seconds between two times of writing the file.")
     public static let scsiSocket = ConfigurationKey(
         "scsi.socket", flag: "--scsi-socket", .text, "Where the front-end connects for SCSI.")
     public static let vsockSocket = ConfigurationKey(

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+public import BlockStorage
 import ISCSIBackstore
 
 /// One logical unit: where the guest finds it and what lies behind it.
@@ -20,6 +21,8 @@ public struct LUNConfiguration: Equatable, Sendable {
     public var blockSize: Int
     /// How a disk looks to the guest.
     public var disk = DiskConfiguration()
+    /// How much the guest may ask of it; of a file or block device only.
+    public var limits = StoreLimits()
 
     public init(
         target: Int, lun: Int, path: String, isReadOnly: Bool = false, blockSize: Int = 512,
@@ -45,6 +48,7 @@ public struct LUNSpecification: Equatable, Sendable {
     public var isReadOnly = false
     public var blockSize = 512
     public private(set) var disk = DiskConfiguration()
+    public var limits = StoreLimits()
     public private(set) var iSCSI: ISCSIConfiguration?
     private var iSCSIKeys = ISCSISpecification()
     /// What a message about the whole of it begins with.
@@ -101,6 +105,9 @@ public struct LUNSpecification: Equatable, Sendable {
         guard !path.isEmpty || iSCSI != nil else {
             throw .missingPath(specification: specification)
         }
+        guard iSCSI == nil || limits == StoreLimits() else {
+            throw .limitedISCSI(specification: specification)
+        }
     }
 
     private mutating func apply(
@@ -123,6 +130,10 @@ public struct LUNSpecification: Equatable, Sendable {
                 throw .illegalBlockSize(value ?? "", specification: specification)
             }
             blockSize = size
+        case "iops": limits.operationsPerSecond = try Self.rate(key, value, specification)
+        case "iops-burst": limits.operationBurst = try Self.rate(key, value, specification)
+        case "bytes-per-second": limits.bytesPerSecond = try Self.rate(key, value, specification)
+        case "bytes-burst": limits.byteBurst = try Self.rate(key, value, specification)
         case _ where ISCSISpecification.keys.contains(key):
             try iSCSIKeys.apply(key: key, value: value, specification: specification)
         case _ where DiskConfiguration.keys.contains(key):
@@ -162,14 +173,37 @@ public struct LUNSpecification: Equatable, Sendable {
             guard places.insert([target, lun]).inserted else {
                 throw .repeatedLUN(target: target, lun: lun, place: specification.place)
             }
-            resolved.append(
-                LUNConfiguration(
-                    target: target, lun: lun, path: specification.path,
-                    isReadOnly: specification.isReadOnly, blockSize: specification.blockSize,
-                    iSCSI: specification.iSCSI))
-            resolved[resolved.count - 1].disk = specification.disk
+            resolved.append(specification.configuration(target: target, lun: lun))
         }
         return resolved
+    }
+
+    /// Chooses the place of one more unit, by the same rules as `resolve`.
+    func place(amid taken: Set<UnitPlace>) throws(ConfigurationError) -> LUNConfiguration {
+        var target = self.target ?? 0
+        if self.target == nil, lun == nil {
+            let targets = Set(taken.map(\.target))
+            guard
+                let free = (0...LUNConfiguration.maximumTarget).first(where: {
+                    !targets.contains($0)
+                })
+            else { throw .tooManyTargets(limit: LUNConfiguration.maximumTarget + 1) }
+            target = free
+        }
+        let configuration = configuration(target: target, lun: lun ?? 0)
+        guard !taken.contains(UnitPlace(target: target, lun: lun ?? 0)) else {
+            throw .takenPlace(target: target, lun: lun ?? 0)
+        }
+        return configuration
+    }
+
+    private func configuration(target: Int, lun: Int) -> LUNConfiguration {
+        var configuration = LUNConfiguration(
+            target: target, lun: lun, path: path, isReadOnly: isReadOnly, blockSize: blockSize,
+            iSCSI: iSCSI)
+        configuration.disk = disk
+        configuration.limits = limits
+        return configuration
     }
 }
 
@@ -178,10 +212,11 @@ public struct LUNSpecification: Equatable, Sendable {
 extension LUNSpecification {
     /// Keys that are whole numbers in a file.
     private static let numberKeys: Set<String> = [
-        "target", "lun", "block-size", "replacement-timeout",
+        "target", "lun", "block-size", "replacement-timeout", "iops", "iops-burst",
+        "bytes-per-second", "bytes-burst", "physical-block-size",
     ]
     /// Keys that are true or false in a file.
-    private static let flagKeys: Set<String> = ["readonly", "required"]
+    private static let flagKeys: Set<String> = ["readonly", "required", "removable"]
 
     /// The value as it stands behind `key=` on a command line; every other key is a string.
     private static func text(
@@ -212,7 +247,8 @@ extension LUNSpecification {
     private static let keys: Set<String> = Set(
         ISCSISpecification.keys + DiskConfiguration.keys
     ).union([
-        "target", "lun", "path", "readonly", "block-size",
+        "target", "lun", "path", "readonly", "block-size", "iops", "iops-burst",
+        "bytes-per-second", "bytes-burst",
     ])
 
     /// Whether the text is pairs rather than a path: its first item is a known key, or looks like a
@@ -256,6 +292,16 @@ extension LUNSpecification {
         guard let value, let number = Int(value), (0...limit).contains(number) else {
             throw .numberOutOfRange(
                 key: key, value: value ?? "", limit: limit, specification: specification)
+        }
+        return number
+    }
+
+    /// Reads how many a second, or at once: at least one.
+    private static func rate(
+        _ key: String, _ value: String?, _ specification: String
+    ) throws(ConfigurationError) -> UInt64 {
+        guard let value, let number = UInt64(value), (1...1 << 53).contains(number) else {
+            throw .illegalRate(key: key, value: value ?? "", specification: specification)
         }
         return number
     }

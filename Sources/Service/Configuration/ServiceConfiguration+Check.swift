@@ -15,6 +15,7 @@ extension ServiceConfiguration {
         if scsi == nil, vsock == nil { throw .nothingToServe }
         if let scsi { try Self.checkPath(name(.scsiSocket), scsi.socketPath) }
         if let vsock { try Self.check(vsock, name: name) }
+        if let controlSocket { try Self.checkPath(name(.controlSocket), controlSocket) }
         try checkApart(name: name)
         for feature in withheldFeatures where !knownFeatures.contains(feature) {
             throw .unknownFeature(feature, known: knownFeatures, flag: name(.withheldFeatures))
@@ -38,7 +39,7 @@ extension ServiceConfiguration {
     private func checkApart(name: (ConfigurationKey) -> String) throws(ConfigurationError) {
         let sockets: [(key: ConfigurationKey, path: String?)] = [
             (.scsiSocket, scsi?.socketPath), (.vsockSocket, vsock?.socketPath),
-            (.vsockPath, vsock?.path),
+            (.vsockPath, vsock?.path), (.controlSocket, controlSocket),
         ]
         var taken: [String: ConfigurationKey] = [:]
         for (key, path) in sockets {

@@ -10,6 +10,10 @@ public struct ServiceConfiguration: Equatable, Sendable {
     public var withheldFeatures: [String]
     /// The least severe message that is logged.
     public var logLevel: LogLevel
+    /// Where `vhostd ctl` connects; nil for nowhere.
+    public var controlSocket: String?
+    /// Where the figures are written; nil for nowhere.
+    public var metricsFile: MetricsFileConfiguration?
 
     public init(
         scsi: SCSIConfiguration? = nil, vsock: VsockConfiguration? = nil,
@@ -19,6 +23,18 @@ public struct ServiceConfiguration: Equatable, Sendable {
         self.vsock = vsock
         self.withheldFeatures = withheldFeatures
         self.logLevel = logLevel
+    }
+}
+
+/// A file that holds the figures of a service.
+public struct MetricsFileConfiguration: Equatable, Sendable {
+    public var path: String
+    /// Seconds between two times of writing.
+    public var intervalSeconds: UInt64
+
+    public init(path: String, intervalSeconds: UInt64) {
+        self.path = path
+        self.intervalSeconds = intervalSeconds
     }
 }
 

@@ -31,7 +31,7 @@ public enum Service {
             try ProcessEnvironment.surviveLostMemory()
             // Before any other thread: it blocks the signals that the others are to inherit.
             let supervisor = try Supervisor()
-            try supervisor.start(Composition.builders(for: configuration))
+            try supervisor.start(configuration)
             try supervisor.runUntilStopped()
         } catch {
             throw ServiceFailure(description: "\(error)")

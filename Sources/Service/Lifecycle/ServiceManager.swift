@@ -17,6 +17,11 @@ struct ServiceManager: Sendable {
         notify("READY=1\nSTATUS=Waiting for a front-end")
     }
 
+    /// Every thread turns.
+    func alive() {
+        notify("WATCHDOG=1")
+    }
+
     /// The service ends.
     func stopping() {
         notify("STOPPING=1")

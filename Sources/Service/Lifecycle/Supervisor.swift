@@ -18,28 +18,49 @@ final class Supervisor {
     private let logger = Logger(label: "service")
     private let manager = ServiceManager()
     private var signals: SignalSource?
-    private var threads: [LoopThread<DeviceHost>] = []
+    private var devices: [Device] = []
     private var gate: StopGate?
+    private var control: ControlServer?
+    private var metricsFile: MetricsFile?
+    private var watchdog: Watchdog?
 
     init() throws {
         loop = try EventLoop()
         signals = try SignalSource([SIGTERM, SIGINT], loop: loop, handler: self)
     }
 
-    /// Starts one thread a device, in order; when one fails, those before it are stopped.
-    func start(_ builders: [DeviceBuilder]) throws {
+    /// Starts one thread a device, in order, then what the main thread serves.
+    ///
+    /// When something fails, all that was started before it is stopped.
+    func start(_ configuration: ServiceConfiguration) throws {
         do {
-            for builder in builders {
-                threads.append(try LoopThread(name: builder.name, builder.build))
+            for builder in Composition.builders(for: configuration) {
+                let thread = try LoopThread(name: builder.name, builder.build)
+                devices.append(Device(name: builder.name, thread: thread))
             }
+            try startControl(configuration)
         } catch {
-            for thread in threads { thread.stopAndJoin() }
+            for device in devices { device.thread.stopAndJoin() }
             throw error
         }
         manager.ready()
-        let names = builders.map(\.name).joined(separator: ", ")
+        let names = devices.map(\.name).joined(separator: ", ")
         logger.info("started", metadata: ["version": "\(Service.version)", "devices": "\(names)"])
         ProcessEnvironment.releaseStartUpPages()
+    }
+
+    private func startControl(_ configuration: ServiceConfiguration) throws {
+        let census = Census(
+            devices: devices, inquiries: try Inquiries(loop: loop), loop: loop)
+        if let path = configuration.controlSocket {
+            control = try ControlServer(path: path, loop: loop, census: census)
+        }
+        if let file = configuration.metricsFile {
+            metricsFile = MetricsFile(
+                path: file.path, interval: .seconds(Int64(file.intervalSeconds)), loop: loop,
+                census: census)
+        }
+        watchdog = Watchdog(loop: loop, census: census, manager: manager)
     }
 
     /// Turns the main thread's loop until a signal has ended the service.
@@ -50,12 +71,14 @@ final class Supervisor {
 
     private func stop() throws {
         manager.stopping()
-        let gate = try StopGate(count: threads.count)
+        control?.close()
+        metricsFile?.close()
+        let gate = try StopGate(count: devices.count)
         self.gate = gate
         try loop.add(gate.descriptorNumber, interest: .readable, handler: self)
         loop.setTimer(after: Self.patience, handler: self)
-        for thread in threads {
-            thread.post { host in host.stop(within: Self.drainTime) { gate.report() } }
+        for device in devices {
+            device.thread.post { host in host.stop(within: Self.drainTime) { gate.report() } }
         }
     }
 }
@@ -77,7 +100,7 @@ extension Supervisor: SignalHandler {
 extension Supervisor: EventHandler, TimerHandler {
     /// Every device has stopped.
     func descriptorReady(_ readiness: Readiness, tag: Int) {
-        for thread in threads { thread.stopAndJoin() }
+        for device in devices { device.thread.stopAndJoin() }
         loop.stop()
     }
 

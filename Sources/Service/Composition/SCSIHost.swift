@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockStorage
+import FileBackstore
+import ISCSIBackstore
+import LinuxIO
+import Logging
+import SCSI
+import VhostUser
+import Virtio
+import VirtioSCSI
+
+/// A SCSI device with its server, its bus, and what is attached to it.
+///
+/// It lives on its device's thread.
+final class SCSIHost: DeviceHost {
+    /// Threads for what the kernel can only do by blocking: buffered files, freeing space.
+    private static let workerCount = 4
+    /// How long a unit at an iSCSI target that is required may take to be found.
+    private static let startLimit = Duration.seconds(60)
+    /// VIRTIO_SCSI_F_T10_PI: a driver that insists on it would send requests of another layout.
+    private static let protectionInformation = VirtioFeatures.bit(3)
+
+    /// A logical unit and what lies behind it.
+    enum Unit {
+        case disk(Disk, FileStore, MeteredStore, LUNConfiguration)
+        case remote(ISCSILogicalUnit, LUNConfiguration)
+
+        var configuration: LUNConfiguration {
+            switch self {
+            case .disk(_, _, _, let configuration), .remote(_, let configuration): configuration
+            }
+        }
+    }
+
+    let loop: EventLoop
+    let workers: WorkerPool
+    let context: AIOContext
+    let bus: SCSIBus
+    let device: SCSIDevice
+    private let configuration: SCSIConfiguration
+    let log = Logger(label: "scsi")
+    private(set) var server: VhostUserServer?
+    var units: [UnitPlace: Unit] = [:]
+
+    /// Opens every unit, and waits for those at iSCSI targets that are required.
+    init(
+        _ configuration: SCSIConfiguration, loop: EventLoop, options: VhostUserOptions
+    ) throws {
+        self.loop = loop
+        self.configuration = configuration
+        workers = try WorkerPool(name: "worker", threadCount: Self.workerCount)
+        context = try AIOContext(loop: loop, workers: workers)
+        let initiator = InitiatorPort(name: canonicalPath(configuration.socketPath))
+        bus = SCSIBus(initiator: initiator, loop: loop)
+        device = SCSIDevice(
+            loop: loop, bus: bus, requestQueueCount: SCSIDevice.requestQueueLimit, logger: log)
+        for unit in configuration.luns { try attach(unit) }
+        for case .remote(let unit, _) in units.values where unit.isRequired {
+            try unit.waitUntilReady(within: Self.startLimit)
+        }
+        device.queueStopping = { [weak self] in self?.releaseWaiting() }
+        var options = options
+        options.indispensable = Self.protectionInformation
+        let server = try VhostUserServer(
+            loop: loop, device: device,
+            listener: Composition.listener(at: configuration.socketPath), options: options)
+        server.frontEndLeft = ProcessEnvironment.releaseStartUpPages
+        self.server = server
+    }
+
+    func stop(within limit: Duration, _ body: @escaping @Sendable () -> Void) {
+        releaseWaiting()
+        guard let server else { return body() }
+        server.stop(deadline: limit) {
+            self.closeAll()
+            body()
+        }
+    }
+
+    private func closeAll() {
+        while let (_, unit) = units.popFirst() { close(unit) }
+    }
+
+    /// Ends what lies behind a unit that stands at none of the places any more.
+    func close(_ unit: Unit) {
+        switch unit {
+        case .disk(let disk, _, _, _):
+            for case .disk(let other, _, _, _) in units.values where other === disk { return }
+            disk.close()
+        case .remote(let unit, _): unit.close()
+        }
+    }
+
+    /// Lets requests go that limits hold back, so that a queue that stops need not wait for them.
+    private func releaseWaiting() {
+        for case .disk(_, _, let meter, _) in units.values { meter.releaseWaiting() }
+    }
+
+    // MARK: Status
+
+    var status: SCSIStatus {
+        SCSIStatus(
+            socket: configuration.socketPath, isFrontEndConnected: server?.isServing ?? false,
+            orphanedQueueCount: server?.orphanCount ?? 0,
+            units: units.keys.sorted().compactMap { units[$0].map { Self.status(of: $0) } })
+    }
+
+    private static func status(of unit: Unit) -> UnitStatus {
+        switch unit {
+        case .disk(_, let store, let meter, let configuration):
+            var status = UnitStatus(
+                target: configuration.target, lun: configuration.lun, source: configuration.path,
+                state: "online", isReadOnly: configuration.isReadOnly,
+                blockSize: store.geometry.blockSize, blockCount: store.geometry.blockCount)
+            status.figures = meter.figures
+            status.limits = meter.limits
+            status.waitingCount = meter.waitingCount
+            return status
+        case .remote(let unit, let configuration):
+            let session = unit.session
+            var status = UnitStatus(
+                target: configuration.target, lun: configuration.lun,
+                source: configuration.iSCSI.map { $0.url.shown } ?? "",
+                state: session.phase.rawValue, isReadOnly: configuration.isReadOnly,
+                blockSize: session.unit?.blockSize ?? 0, blockCount: session.unit?.blockCount ?? 0)
+            status.loginCount = session.loginCount
+            status.lastError = session.phase == .up ? nil : session.lastError?.description
+            return status
+        }
+    }
+}
+
+extension ISCSIURL {
+    /// The URL without its secret.
+    var shown: String {
+        let user = user.map { $0 + "@" } ?? ""
+        let portals = portals.map(\.description).joined(separator: ",")
+        return "iscsi://\(user)\(portals)/\(targetName)/\(lun)"
+    }
+}

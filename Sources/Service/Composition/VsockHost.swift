@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+import Logging
+import VhostUser
+import VirtioVsock
+
+/// A vsock device with its server.
+///
+/// It lives on its device's thread.
+final class VsockHost: DeviceHost {
+    private let configuration: VsockConfiguration
+    private let device: VsockDevice
+    private let server: VhostUserServer
+
+    init(
+        _ configuration: VsockConfiguration, loop: EventLoop, options: VhostUserOptions
+    ) throws {
+        self.configuration = configuration
+        device = try VsockDevice(
+            loop: loop,
+            options: VsockOptions(guestCID: configuration.guestCID, path: configuration.path),
+            logger: Logger(label: "vsock"))
+        server = try VhostUserServer(
+            loop: loop, device: device,
+            listener: Composition.listener(at: configuration.socketPath), options: options)
+        server.frontEndLeft = ProcessEnvironment.releaseStartUpPages
+    }
+
+    func stop(within limit: Duration, _ body: @escaping @Sendable () -> Void) {
+        server.stop(deadline: limit) { [device] in
+            device.close()
+            body()
+        }
+    }
+
+    func answer(_ question: DeviceQuestion) -> DeviceAnswer {
+        switch question {
+        case .areYouThere: .here
+        case .status: .vsock(status)
+        default: .refused("a vsock device has no logical units")
+        }
+    }
+
+    private var status: VsockStatus {
+        let counts = device.statistics
+        var status = VsockStatus(
+            socket: configuration.socketPath, isFrontEndConnected: server.isServing,
+            guestCID: configuration.guestCID, path: configuration.path,
+            connectionCount: device.connectionCount)
+        status.packetsFromGuest = counts.packetsFromGuest
+        status.bytesFromGuest = counts.bytesFromGuest
+        status.packetsToGuest = counts.packetsToGuest
+        status.bytesToGuest = counts.bytesToGuest
+        status.requestsFromGuest = counts.requestsFromGuest
+        status.requestsToGuest = counts.requestsToGuest
+        status.creditStalls = counts.creditStalls
+        status.receiveBufferStalls = counts.receiveBufferStalls
+        status.malformedPackets = counts.malformedPackets
+        status.foreignPackets = counts.foreignPackets
+        status.refusals = counts.refusals
+        status.resets = counts.resets
+        status.failedHandshakes = counts.failedHandshakes
+        status.failedConnects = counts.failedConnects
+        return status
+    }
+}

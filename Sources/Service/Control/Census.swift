@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+
+/// Asks every device what it is and does, and puts the answers together.
+///
+/// It belongs to the main thread.
+final class Census {
+    let devices: [Device]
+    let inquiries: Inquiries
+    private let loop: EventLoop
+    private let start: Instant
+
+    init(devices: [Device], inquiries: Inquiries, loop: EventLoop) {
+        self.devices = devices
+        self.inquiries = inquiries
+        self.loop = loop
+        start = loop.now
+    }
+
+    /// Calls back once, when every device has answered or time is up.
+    func take(_ whenTaken: @escaping (ServiceStatus) -> Void) {
+        inquiries.ask(devices, .status) { answers in
+            var status = ServiceStatus(
+                version: Service.version,
+                uptimeSeconds: (self.loop.now.nanoseconds - self.start.nanoseconds) / 1_000_000_000,
+                logLevel: LoggingSetup.level.rawValue)
+            for answer in answers { status.take(answer) }
+            whenTaken(status)
+        }
+    }
+}
+
+extension ServiceStatus {
+    fileprivate mutating func take(_ answer: DeviceAnswer) {
+        switch answer {
+        case .scsi(let scsi): self.scsi = scsi
+        case .vsock(let vsock): self.vsock = vsock
+        case .silent(let device): silentDevices.append(device)
+        case .here, .done, .refused: break
+        }
+    }
+}

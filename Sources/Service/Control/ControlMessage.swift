@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockStorage
+
+/// What is asked over a control socket: one line of JSON with the key `command`.
+public struct ControlRequest: Codable, Equatable, Sendable {
+    /// What can be asked.
+    public enum Command: String, Codable, CaseIterable, Sendable {
+        /// Everything that there is to see.
+        case status
+        /// The same as OpenMetrics text.
+        case metrics
+        /// Needs `unit`, as `--lun` has it.
+        case addUnit = "lun-add"
+        /// Needs `place`, as the next two.
+        case removeUnit = "lun-remove"
+        case resizeUnit = "lun-resize"
+        /// Needs `limits`, too.
+        case limitUnit = "lun-limit"
+        /// Needs `level`.
+        case logLevel = "log-level"
+    }
+
+    public var command: Command
+    public var unit: String?
+    public var place: UnitPlace?
+    public var limits: StoreLimits?
+    public var level: String?
+
+    public init(
+        _ command: Command, unit: String? = nil, place: UnitPlace? = nil,
+        limits: StoreLimits? = nil, level: String? = nil
+    ) {
+        self.command = command
+        self.unit = unit
+        self.place = place
+        self.limits = limits
+        self.level = level
+    }
+}
+
+/// The answer to a request: one line of JSON with exactly one of these keys.
+public struct ControlReply: Codable, Equatable, Sendable {
+    /// Why it was not done.
+    public var error: String?
+    /// That it was done, for people.
+    public var message: String?
+    public var status: ServiceStatus?
+    public var metrics: String?
+
+    public init(
+        error: String? = nil, message: String? = nil, status: ServiceStatus? = nil,
+        metrics: String? = nil
+    ) {
+        self.error = error
+        self.message = message
+        self.status = status
+        self.metrics = metrics
+    }
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import BlockStorage
+import FoundationEssentials
+
+extension ControlReply {
+    /// The reply as it came over the socket.
+    public var json: String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes, .prettyPrinted]
+        // Strings and whole numbers can always be encoded.
+        guard let data = try? encoder.encode(self) else { return "{}" }
+        return String(decoding: data, as: UTF8.self)
+    }
+}
+
+extension ControlRequest {
+    /// Limits of a unit; nil for none.
+    public static func limits(
+        operations: UInt64?, operationBurst: UInt64?, bytes: UInt64?, byteBurst: UInt64?
+    ) -> StoreLimits {
+        StoreLimits(
+            operationsPerSecond: operations, operationBurst: operationBurst, bytesPerSecond: bytes,
+            byteBurst: byteBurst)
+    }
+}
+
+/// For people.
+extension ServiceStatus {
+    /// The service and its devices, a line each.
+    public var overviewTable: String {
+        var table = Table(["DEVICE", "FRONT-END", "SOCKET", "SERVES"])
+        if let scsi {
+            table.add([
+                "scsi", Self.isConnected(scsi.isFrontEndConnected), scsi.socket,
+                "\(scsi.units.count) units",
+            ])
+        }
+        if let vsock {
+            table.add([
+                "vsock", Self.isConnected(vsock.isFrontEndConnected), vsock.socket,
+                "CID \(vsock.guestCID), \(vsock.connectionCount) connections",
+            ])
+        }
+        for device in silentDevices { table.add([device, "does not answer", "", ""]) }
+        return "vhostd \(version), up \(uptimeSeconds) s, log level \(logLevel)\n\n" + table.text
+    }
+
+    private static func isConnected(_ isConnected: Bool) -> String {
+        isConnected ? "connected" : "none"
+    }
+
+    /// The disks, a line each.
+    public var unitTable: String {
+        var table = Table([
+            "TARGET", "LUN", "SIZE", "STATE", "MODE", "READS", "WRITES", "LIMITS", "SOURCE",
+        ])
+        for unit in scsi?.units ?? [] {
+            table.add([
+                "\(unit.target)", "\(unit.lun)", Table.bytes(unit.byteCount), unit.state,
+                unit.isReadOnly ? "ro" : "rw",
+                unit.figures.map { "\($0.readCount)" } ?? "-",
+                unit.figures.map { "\($0.writeCount)" } ?? "-", unit.limits?.shown ?? "-",
+                unit.source,
+            ])
+        }
+        return table.text
+    }
+
+    /// The traffic over vsock, by direction.
+    public var connectionTable: String {
+        var table = Table(["DIRECTION", "REQUESTS", "PACKETS", "BYTES", "STALLS"])
+        guard let vsock else { return "the service has no vsock device\n" }
+        table.add([
+            "guest to host", "\(vsock.requestsFromGuest)", "\(vsock.packetsFromGuest)",
+            Table.bytes(vsock.bytesFromGuest), "-",
+        ])
+        table.add([
+            "host to guest", "\(vsock.requestsToGuest)", "\(vsock.packetsToGuest)",
+            Table.bytes(vsock.bytesToGuest), "\(vsock.creditStalls + vsock.receiveBufferStalls)",
+        ])
+        return "\(vsock.connectionCount) connections, \(vsock.resets) resets, "
+            + "\(vsock.refusals + vsock.failedConnects + vsock.failedHandshakes) failed\n\n"
+            + table.text
+    }
+}
+
+extension StoreLimits {
+    fileprivate var shown: String {
+        var parts: [String] = []
+        if let operationsPerSecond { parts.append("\(operationsPerSecond) IOPS") }
+        if let bytesPerSecond { parts.append(Table.bytes(bytesPerSecond) + "/s") }
+        return parts.isEmpty ? "none" : parts.joined(separator: ", ")
+    }
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Driver
+import Foundation
+import FrontEnd
+import Guests
+import Testing
+
+@Suite("A service that is changed while a guest runs")
+struct ControlTests {
+    private static let reportedLUNsChanged: [UInt8] = [0x3F, 0x0E]
+    private static let capacityChanged: [UInt8] = [0x2A, 0x09]
+
+    private let program: Program
+    private let control: String
+
+    init() throws {
+        program = try Program([
+            "run", "--scsi-socket", "@/s", "--lun", "@/disk", "--control-socket", "@/c",
+            "--vsock-socket", "@/v", "--guest-cid", "3", "--vsock-path", "@/h",
+        ]) {
+            try Program.makeFile($0 + "/disk", byteCount: 16 << 20)
+            try Program.makeFile($0 + "/more", byteCount: 8 << 20)
+        }
+        control = program.folder + "/c"
+        try program.waitUntilListening("c")
+    }
+
+    /// A guest that has swallowed the unit attention of a new session.
+    private func makeGuest() throws -> SCSIGuest {
+        let guest = try SCSIGuest(socketPath: program.folder + "/s")
+        try guest.start()
+        _ = try guest.send([0x03, 0, 0, 0, 18, 0], room: 18)
+        return guest
+    }
+
+    /// Adds the second disk.
+    private func add(_ keys: String) throws -> [String: Any] {
+        try ControlSocket.ask(
+            control, #"{"command":"lun-add","unit":"\#(keys),path=\#(program.folder)/more"}"#)
+    }
+
+    private func ask(_ command: String, target: Int, lun: Int, more: String = "") throws -> [String:
+        Any]
+    {
+        try ControlSocket.ask(
+            control,
+            #"{"command":"\#(command)","place":{"target":\#(target),"lun":\#(lun)}\#(more)}"#)
+    }
+
+    /// Commands of 4 KiB each, to different blocks of a unit, all under way at once.
+    private func offerWrites(_ count: Int, to guest: SCSIGuest, target: UInt8 = 0) {
+        let bytes = [UInt8](repeating: 0xA5, count: 4096)
+        for tag in 0..<count {
+            guest.offer(
+                [0x2A, 0, 0, 0, UInt8(tag), 0, 0, 0, 8, 0], out: bytes, tag: tag, target: target)
+        }
+    }
+
+    @Test("tells what it is and does")
+    func status() throws {
+        let unit = try #require(try ControlSocket.unit(control, target: 0, lun: 0))
+        #expect(unit["state"] as? String == "online")
+        #expect(unit["source"] as? String == program.folder + "/disk")
+        #expect(unit["blockCount"] as? Int == 32768)
+        let status = try ControlSocket.ask(control, #"{"command":"status"}"#)["status"]
+        let vsock = (status as? [String: Any])?["vsock"] as? [String: Any]
+        #expect(vsock?["guestCID"] as? Int == 3)
+    }
+
+    @Test(
+        "refuses what it does not understand and goes on",
+        arguments: [
+            ("no JSON", "no request"), (#"{"command":"reboot"}"#, "no request"),
+            (#"{"command":"lun-add"}"#, "the request needs 'unit'"),
+            (#"{"command":"lun-remove"}"#, "the request needs 'place'"),
+            (#"{"command":"lun-add","unit":"traget=1,path=x"}"#, "unknown key 'traget'"),
+            (#"{"command":"lun-add","unit":"target=0,path=x"}"#, "target=0,lun=0 is taken"),
+            (#"{"command":"lun-add","unit":"/nonexistent/x"}"#, "/nonexistent/x"),
+            (
+                #"{"command":"lun-remove","place":{"target":7,"lun":0}}"#,
+                "there is no unit at target 7, LUN 0"
+            ),
+            (
+                #"{"command":"lun-limit","place":{"target":0,"lun":0}}"#,
+                "the request needs 'limits'"
+            ),
+            (#"{"command":"log-level","level":"loud"}"#, "'level' is one of trace, debug"),
+        ])
+    func refusals(request: String, message: String) throws {
+        let error = try ControlSocket.ask(control, request)["error"] as? String
+        #expect(error?.contains(message) == true, "\(error ?? "no error")")
+        #expect(try ControlSocket.unit(control, target: 0, lun: 0) != nil)
+    }
+
+    @Test("tells the guest of a unit that comes and one that goes, by unit attention")
+    func comingAndGoing() throws {
+        let guest = try makeGuest()
+        #expect(try add("target=0,lun=1")["message"] as? String == "added at target 0, LUN 1")
+        let attention = try #require(try guest.send([0, 0, 0, 0, 0, 0]))
+        #expect(attention.status == 2)
+        #expect(Array(attention.sense[12...13]) == Self.reportedLUNsChanged)
+        // The new one says that it is new, and then works.
+        #expect(try guest.send([0, 0, 0, 0, 0, 0], lun: 1)?.status == 2)
+        #expect(try guest.send([0, 0, 0, 0, 0, 0], lun: 1)?.status == 0)
+        _ = try ask("lun-remove", target: 0, lun: 1)
+        let other = try #require(try guest.send([0, 0, 0, 0, 0, 0]))
+        #expect(Array(other.sense[12...13]) == Self.reportedLUNsChanged)
+        // LOGICAL UNIT NOT SUPPORTED.
+        #expect(try guest.send([0, 0, 0, 0, 0, 0], lun: 1)?.sense[12] == 0x25)
+    }
+
+    @Test("tells the guest of a new size, by event and by unit attention")
+    func newSize() throws {
+        let guest = try makeGuest()
+        let event = Chain(writable: [guest.memory.segment(byteCount: 16, filledWith: 0xEE)])
+        _ = guest.rings[1].driver.offer(event)
+        try Program.resizeFile(program.folder + "/disk", byteCount: 32 << 20)
+        let message = try ask("lun-resize", target: 0, lun: 0)["message"] as? String
+        #expect(message == "target 0, LUN 0 has 33554432 bytes now")
+        let attention = try #require(try guest.send([0, 0, 0, 0, 0, 0]))
+        #expect(Array(attention.sense[12...13]) == Self.capacityChanged)
+        let capacity = try #require(
+            try guest.send([0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], room: 8))
+        #expect(capacity.data == [0, 0, 0xFF, 0xFF, 0, 0, 2, 0])
+        // VIRTIO_SCSI_T_PARAM_CHANGE for target 0, LUN 0, with ASC and ASCQ as the reason.
+        let told = try guest.rings[1].driver.reapAll()
+        #expect(told.count == 1)
+        #expect(
+            guest.memory.read(event.writable)
+                == [3, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x2A, 0x09, 0, 0])
+    }
+
+    @Test("loses no request to one disk while another comes and goes, 40 times")
+    func load() throws {
+        let guest = try makeGuest()
+        for round in 0..<40 {
+            offerWrites(32, to: guest)
+            guest.requests.driver.kick()
+            if round % 2 == 0 {
+                #expect(try add("target=1,lun=0")["error"] == nil)
+            } else {
+                #expect(try ask("lun-remove", target: 1, lun: 0)["error"] == nil)
+            }
+            let answers = try guest.answers(32)
+            #expect(answers.values.allSatisfy { $0.status == 0 && $0.response == 0 })
+        }
+        let block = try guest.send([0x28, 0, 0, 0, 31, 0, 0, 0, 8, 0], room: 4096)
+        #expect(block?.data == [UInt8](repeating: 0xA5, count: 4096))
+    }
+
+    @Test("ends every request to a disk that is taken away under load")
+    func removalUnderLoad() throws {
+        let guest = try makeGuest()
+        _ = try add("target=1,lun=0")
+        _ = try guest.send([0, 0, 0, 0, 0, 0], target: 1)
+        offerWrites(40, to: guest, target: 1)
+        guest.requests.driver.kick()
+        #expect(try ask("lun-remove", target: 1, lun: 0)["error"] == nil)
+        #expect(try guest.answers(40).count == 40)
+        // The file is free again.
+        #expect(try add("target=2,lun=0")["error"] == nil)
+    }
+
+    @Test("holds a guest to the limits of its disk, and lets it go when the queue stops")
+    func limits() throws {
+        let guest = try makeGuest()
+        _ = try ask(
+            "lun-limit", target: 0, lun: 0,
+            more: #","limits":{"operationsPerSecond":1000,"operationBurst":1}"#)
+        offerWrites(32, to: guest)
+        #expect(try guest.answers(32).values.allSatisfy { $0.status == 0 })
+        let unit = try ControlSocket.unit(control, target: 0, lun: 0)
+        let figures = unit?["figures"] as? [String: Any]
+        #expect(figures?["writeCount"] as? Int == 32)
+        #expect(figures?["delayedCount"] as? Int ?? 0 > 0)
+        _ = try ask(
+            "lun-limit", target: 0, lun: 0,
+            more: #","limits":{"operationsPerSecond":1,"operationBurst":1}"#)
+        offerWrites(32, to: guest)
+        guest.requests.driver.kick()
+        try guest.frontEnd.synchronize()
+        program.terminate()
+        #expect(program.exitStatus(within: .seconds(10)) == .exited(0))
+        #expect(!program.errors.contains("did not end in time"))
+    }
+
+    @Test("speaks OpenMetrics")
+    func metrics() throws {
+        let text = try ControlSocket.ask(control, #"{"command":"metrics"}"#)["metrics"]
+        let lines = (text as? String ?? "").split(separator: "\n")
+        #expect(lines.last == "# EOF")
+        #expect(lines.contains("vhostd_lun_size_bytes{target=\"0\",lun=\"0\"} 16777216"))
+        #expect(lines.contains("vhostd_frontend_connected{device=\"vsock\"} 0"))
+    }
+
+    @Test("is looked at and changed by vhostd ctl, which says no with status 1")
+    func command() throws {
+        let status = try Program(["ctl", "lun", "list", "--socket", control])
+        #expect(status.exitStatus() == .exited(0))
+        let refused = try Program(["ctl", "lun", "remove", "9", "--socket", control])
+        #expect(refused.exitStatus() == .exited(1))
+        #expect(refused.errors == "vhostd: there is no unit at target 9, LUN 0\n")
+        let nobody = try Program(["ctl", "status", "--socket", "@/nobody"])
+        #expect(nobody.exitStatus() == .exited(1))
+        #expect(nobody.errors.contains("no service listens there"))
+        let nowhere = try Program(["ctl", "status"])
+        #expect(nowhere.exitStatus() == .exited(2))
+        #expect(nowhere.errors.contains("give --vm NAME, or --socket PATH"))
+    }
+
+    @Test("takes the control socket with it")
+    func end() throws {
+        program.terminate()
+        #expect(program.exitStatus() == .exited(0))
+        #expect(!program.exists("c"))
+    }
+}
