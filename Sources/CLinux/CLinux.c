@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/landlock.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -260,4 +262,22 @@ int cl_survive_lost_memory(void) {
 
 unsigned long cl_lost_page_count(void) {
     return __atomic_load_n(&lost_page_count, __ATOMIC_RELAXED);
+}
+
+int cl_give_up_rights(void) {
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
+    // What is handled and allowed by no rule is denied everywhere.
+    const struct landlock_ruleset_attr attributes = {
+        .handled_access_fs = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
+                             LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_DIR |
+                             LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_MAKE_FIFO |
+                             LANDLOCK_ACCESS_FS_REMOVE_DIR,
+    };
+    int rules = (int)syscall(SYS_landlock_create_ruleset, &attributes, sizeof(attributes), 0);
+    if (rules < 0) return errno == ENOSYS || errno == EOPNOTSUPP ? 0 : -1;
+    long outcome = syscall(SYS_landlock_restrict_self, rules, 0);
+    int error = errno;
+    close(rules);
+    errno = error;
+    return outcome == 0 ? 1 : -1;
 }

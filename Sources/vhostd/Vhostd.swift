@@ -17,11 +17,22 @@ struct Vhostd: ParsableCommand {
         subcommands: [RunCommand.self, CheckCommand.self, ControlCommand.self])
 
     static func main() {
+        guard let backEnd = BackEnd(programPath: CommandLine.arguments.first ?? "") else {
+            return execute(self)
+        }
+        if CommandLine.arguments.contains("--print-capabilities") {
+            print(backEnd.capabilities)
+            exit(withStatus: .success)
+        }
+        execute(backEnd.command)
+    }
+
+    private static func execute(_ root: any ParsableCommand.Type) {
         var command: any ParsableCommand
         do {
-            command = try parseAsRoot()
+            command = try root.parseAsRoot()
         } catch {
-            exit(withUsageError: error, of: self)
+            exit(withUsageError: error, of: root)
         }
         do {
             try command.run()

@@ -45,6 +45,28 @@ struct LifecycleTests {
         #expect(program.exitStatus() == .exited(0))
     }
 
+    @Test("gives up rights that it was started with")
+    func rights() throws {
+        let program = try makeService()
+        let status = try String(
+            contentsOfFile: "/proc/\(program.processID)/status", encoding: .utf8)
+        #expect(status.contains("NoNewPrivs:\t1"))
+    }
+
+    @Test("feeds the watchdog for as long as it is alive")
+    func watchdog() throws {
+        let folder = try Workspace.makeRunFolder()
+        defer { try? FileManager.default.removeItem(atPath: folder) }  // The next run has its own.
+        let manager = try NotificationSocket(path: folder + "/notify")
+        let program = try makeService(environment: [
+            "NOTIFY_SOCKET": folder + "/notify", "WATCHDOG_USEC": "300000",
+        ])
+        try manager.wait(for: "READY=1", within: .seconds(20))
+        for _ in 0..<3 { try manager.wait(for: "WATCHDOG=1", within: .seconds(20)) }
+        program.terminate()
+        #expect(program.exitStatus() == .exited(0))
+    }
+
     @Test("replaces sockets that a killed one left behind")
     func staleSockets() throws {
         let first = try makeService()

@@ -2,21 +2,31 @@
 
 import Foundation
 import Guests
+import Synchronization
 
 /// One run of the program with some command line, in a folder of its own.
 final class Program {
     let folder: String
     private let process: ChildProcess
+    private let output: Output
+
+    /// The lines that came on standard output.
+    private final class Output: Sendable {
+        let lines = Mutex<[String]>([])
+    }
 
     /// Starts the program.
     ///
     /// - Parameters:
     ///   - arguments: what follows the program's name; `@/` stands for the folder.
+    ///   - name: another name that the program is called by, through a link in the folder.
+    ///   - wrapper: a program, with its arguments, that executes ours, whose path and arguments follow.
     ///   - environment: set beside what is set already.
     ///   - prepare: makes files in the folder before the start.
     /// - Throws: when the folder or the process cannot be made.
     init(
-        _ arguments: [String], environment: [String: String] = [:],
+        _ arguments: [String], named name: String? = nil, wrapper: [String] = [],
+        environment: [String: String] = [:],
         prepare: (String) throws -> Void = { _ in }
     ) throws {
         let folder = try Workspace.makeRunFolder()
@@ -25,10 +35,20 @@ final class Program {
         func inFolder(_ text: String) -> String {
             text.replacingOccurrences(of: "@/", with: folder + "/")
         }
+        var path = Workspace.daemon
+        if let name {
+            path = folder + "/" + name
+            try FileManager.default.createSymbolicLink(
+                atPath: path, withDestinationPath: Workspace.daemon)
+        }
+        let output = Output()
+        self.output = output
         process = try ChildProcess(
-            [Workspace.daemon] + arguments.map(inFolder),
+            wrapper.map(inFolder) + [path] + arguments.map(inFolder),
             environment: environment.mapValues(inFolder), errorPath: folder + "/errors",
-            onLine: { _ in })
+            onLine: { line in
+                if let line { output.lines.withLock { $0.append(line) } }
+            })
     }
 
     deinit {
@@ -40,6 +60,9 @@ final class Program {
     var errors: String {
         (try? String(contentsOfFile: folder + "/errors", encoding: .utf8)) ?? ""  // Nothing yet.
     }
+
+    /// The lines that the program has written to standard output.
+    var lines: [String] { output.lines.withLock { $0 } }
 
     func exitStatus(within limit: Duration = .seconds(10)) -> ExitStatus? {
         process.waitForExit(within: limit)

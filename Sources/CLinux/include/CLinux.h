@@ -58,6 +58,11 @@ void cl_release_code_pages(void);
 /// that was touched becomes a page of zeroes of ours. Returns 0, or -1 with errno set.
 int cl_survive_lost_memory(void);
 
+/// Neither this process nor what it executes ever gets more rights than it has now, and, where the
+/// kernel has Landlock, it executes nothing and makes no device, folder, link or pipe. For the calling
+/// thread and those that it starts. Returns 1 with Landlock, 0 without, or -1 with errno set.
+int cl_give_up_rights(void);
+
 /// How many pages were lost so far.
 unsigned long cl_lost_page_count(void);
 

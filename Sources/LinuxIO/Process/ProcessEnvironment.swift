@@ -43,6 +43,28 @@ public enum ProcessEnvironment {
         try systemCall { cl_survive_lost_memory() }
     }
 
+    /// Gives up, for good, what a service has no use for: more rights than it was started with, and,
+    /// where the kernel has Landlock, executing programs and making devices, folders, links and pipes.
+    ///
+    /// To be called before there are other threads.
+    ///
+    /// The corresponding C functions are `prctl` with PR_SET_NO_NEW_PRIVS and
+    /// `landlock_restrict_self`.
+    ///
+    /// - Returns: whether the kernel has Landlock.
+    /// - Throws: the errno.
+    @discardableResult
+    public static func giveUpRights() throws(Errno) -> Bool {
+        try systemCall { cl_give_up_rights() } == 1
+    }
+
+    /// Asks this process to end, as SIGTERM from outside would.
+    ///
+    /// Any thread may call this. The corresponding C function is `kill`.
+    public static func askToStop() {
+        _ = kill(getpid(), SIGTERM)
+    }
+
     /// Gives back the memory of code that only a start needs: the program's, or a session's.
     ///
     /// The corresponding C function is `madvise` with MADV_DONTNEED on the program's text.

@@ -2,6 +2,7 @@
 
 import LinuxIO
 import VhostUser
+import Virtio
 
 /// Which devices a service has, and how each is made.
 ///
@@ -40,6 +41,43 @@ enum Composition {
             if let features = WithheldFeatures(name: name) { withheld.formUnion(features) }
         }
         return VhostUserOptions(name: name, withheld: withheld)
+    }
+
+    /// The server of a device: at its path, or at the socket that was passed instead.
+    ///
+    /// The process ends with the front-end when what was passed is its connection.
+    static func server(
+        of device: any VirtioDevice, at path: String, or descriptor: Int32?, loop: EventLoop,
+        options: VhostUserOptions
+    ) throws -> VhostUserServer {
+        guard let descriptor else {
+            let server = try VhostUserServer(
+                loop: loop, device: device, listener: listener(at: path), options: options)
+            server.frontEndLeft = ProcessEnvironment.releaseStartUpPages
+            return server
+        }
+        switch try passedSocket(descriptor) {
+        case .listening(let socket):
+            let server = try VhostUserServer(
+                loop: loop, device: device, listener: UnixListener(taking: socket),
+                options: options)
+            server.frontEndLeft = ProcessEnvironment.releaseStartUpPages
+            return server
+        case .connected(let socket):
+            let server = try VhostUserServer(
+                loop: loop, device: device, connected: socket, options: options)
+            server.frontEndLeft = ProcessEnvironment.askToStop
+            return server
+        }
+    }
+
+    private static func passedSocket(_ descriptor: Int32) throws -> PassedSocket {
+        do {
+            return try PassedSocket.take(descriptor)
+        } catch {
+            throw ServiceFailure(
+                description: "descriptor \(descriptor) is no Unix stream socket: \(error)")
+        }
     }
 
     /// Listens for front-ends at a path that was checked before.

@@ -62,16 +62,15 @@ final class SCSIHost: DeviceHost {
         device.queueStopping = { [weak self] in self?.releaseWaiting() }
         var options = options
         options.indispensable = Self.protectionInformation
-        let server = try VhostUserServer(
-            loop: loop, device: device,
-            listener: Composition.listener(at: configuration.socketPath), options: options)
-        server.frontEndLeft = ProcessEnvironment.releaseStartUpPages
-        self.server = server
+        server = try Composition.server(
+            of: device, at: configuration.socketPath, or: configuration.descriptor, loop: loop,
+            options: options)
     }
 
     func stop(within limit: Duration, _ body: @escaping @Sendable () -> Void) {
         releaseWaiting()
         guard let server else { return body() }
+        server.frontEndLeft = nil
         server.stop(deadline: limit) {
             self.closeAll()
             body()

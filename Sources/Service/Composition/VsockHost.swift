@@ -21,13 +21,13 @@ final class VsockHost: DeviceHost {
             loop: loop,
             options: VsockOptions(guestCID: configuration.guestCID, path: configuration.path),
             logger: Logger(label: "vsock"))
-        server = try VhostUserServer(
-            loop: loop, device: device,
-            listener: Composition.listener(at: configuration.socketPath), options: options)
-        server.frontEndLeft = ProcessEnvironment.releaseStartUpPages
+        server = try Composition.server(
+            of: device, at: configuration.socketPath, or: configuration.descriptor, loop: loop,
+            options: options)
     }
 
     func stop(within limit: Duration, _ body: @escaping @Sendable () -> Void) {
+        server.frontEndLeft = nil
         server.stop(deadline: limit) { [device] in
             device.close()
             body()

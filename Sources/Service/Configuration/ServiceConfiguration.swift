@@ -26,6 +26,14 @@ public struct ServiceConfiguration: Equatable, Sendable {
     }
 }
 
+extension ServiceConfiguration {
+    /// Uses the sockets that the service manager has opened, by the names of the devices.
+    mutating func adopt(_ sockets: [String: Int32]) {
+        if let scsi = sockets["scsi"] { self.scsi?.descriptor = scsi }
+        if let vsock = sockets["vsock"] { self.vsock?.descriptor = vsock }
+    }
+}
+
 /// A file that holds the figures of a service.
 public struct MetricsFileConfiguration: Equatable, Sendable {
     public var path: String
@@ -44,6 +52,8 @@ public struct SCSIConfiguration: Equatable, Sendable {
     public var socketPath: String
     /// What the guest sees; none is allowed: a bus without disks.
     public var luns: [LUNConfiguration]
+    /// A socket that was passed instead: one that listens, or a connection.
+    public var descriptor: Int32?
 
     public init(socketPath: String, luns: [LUNConfiguration]) {
         self.socketPath = socketPath
@@ -60,6 +70,8 @@ public struct VsockConfiguration: Equatable, Sendable {
     /// Where host programs connect to reach the guest; with `_<port>` appended, where the guest's
     /// own connections go.
     public var path: String
+    /// A socket that was passed instead of the socket path: one that listens, or a connection.
+    public var descriptor: Int32?
 
     public init(socketPath: String, guestCID: UInt64, path: String) {
         self.socketPath = socketPath

@@ -27,7 +27,10 @@ public enum Service {
         ProcessArguments.overwrite { ISCSIURL.secretRange(in: $0) }
         LoggingSetup.bootstrap(level: configuration.logLevel)
         ProcessEnvironment.raiseDescriptorLimit()
+        var configuration = configuration
+        configuration.adopt(ActivatedSockets.take())
         do {
+            try ProcessEnvironment.giveUpRights()
             try ProcessEnvironment.surviveLostMemory()
             // Before any other thread: it blocks the signals that the others are to inherit.
             let supervisor = try Supervisor()
