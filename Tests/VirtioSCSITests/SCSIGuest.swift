@@ -37,12 +37,13 @@ final class SCSIGuest {
 
     init(
         _ format: RingFormat = .split, requestQueues: Int = 1, ringSize: Int = 128,
-        features: UInt64 = 0b110, commandLimit: Int = 16384
+        features: UInt64 = 0b110, commandLimit: Int = 16384,
+        blockCount: UInt64 = 4096
     ) throws {
         memory = try TestMemory(byteCount: 32 << 20)
         deviceMemory = try memory.deviceMemory()
         loop = try EventLoop()
-        var geometry = BlockGeometry(blockSize: 512, blockCount: 4096)
+        var geometry = BlockGeometry(blockSize: 512, blockCount: blockCount)
         geometry.discardGranularity = 512
         geometry.discardReadsZeroes = true
         store = MemoryStore(geometry: geometry, loop: loop)
@@ -101,9 +102,10 @@ final class SCSIGuest {
         device.driverNotified(queueAt: queue)
     }
 
-    /// Takes the requests back that are done.
+    /// Takes the requests back that are done, and the memory of each.
     func reap(queue: Int = 2, senseByteCount: Int = 96) throws -> [Response] {
         try rings[queue].reapAll().map { buffer in
+            defer { memory.free(buffer.chain) }
             let bytes = memory.read(buffer.chain.writable)
             func number(_ start: Int) -> UInt32 {
                 (0..<4).reduce(0) { $0 | UInt32(bytes[start + $1]) << (8 * $1) }

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Driver
+import Foundation
+import SCSI
+import Stores
+import Testing
+import VirtioSCSI
+
+/// The real device, driven over a ring, beside the model.
+final class ModelRun {
+    private let guest: SCSIGuest
+    private var model = ModelDisk()
+    private var generator: CommandGenerator
+
+    init(_ format: RingFormat, seed: UInt64) throws {
+        guest = try SCSIGuest(format, blockCount: UInt64(ModelDisk.blockCount))
+        generator = CommandGenerator(seed: seed)
+        // The same disk at a second target: a second nexus.
+        if let lun = LUN(0) { guest.bus.attach(guest.disk, target: 1, lun: lun) }
+        model.raise(1, [0x29, 0x00])
+    }
+
+    /// What the two do not agree on.
+    struct Difference: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    /// Sends commands, and now and then a reset, and compares every answer.
+    func send(commandCount: Int) throws {
+        for number in 0..<commandCount {
+            if generator.random.oneIn(500) { try reset() }
+            let command = generator.next(model)
+            let before = model
+            let expected = model.execute(command)
+            let answer = try send(command)
+            guard answer == expected else {
+                throw Difference(
+                    description: """
+                        command \(number), seed \(generator.random.seed), nexus \(command.nexus): \
+                        \(command.cdb) with \(command.out.count) bytes out, \(command.room) in
+                        expected \(expected)
+                        got      \(answer)
+                        before: \(before.reservations), \(before.attentions)
+                        """)
+            }
+        }
+        for block in 0..<ModelDisk.blockCount
+        where guest.store[UInt64(block)] != model.blocks[block] {
+            throw Difference(description: "block \(block) is not what was written")
+        }
+    }
+
+    private func send(_ command: ModelDisk.Command) throws -> ModelDisk.Answer {
+        guest.offer(
+            SCSIGuest.header(command.cdb, lun: [1, UInt8(command.nexus), 0, 0, 0, 0, 0, 0]),
+            out: command.out.isEmpty ? [] : [command.out],
+            in: command.room == 0 ? [] : [command.room])
+        for _ in 0..<10_000 {
+            try guest.turn()
+            guard let response = try guest.reap().first else { continue }
+            let moved = Int(response.usedLength) - 108
+            guard response.data.dropFirst(moved).allSatisfy({ $0 == 0xEE }) else {
+                throw Difference(description: "\(command.cdb): more was written than was said")
+            }
+            return ModelDisk.Answer(
+                response: response.response, status: response.status, sense: response.sense,
+                data: Array(response.data.prefix(moved)), residual: Int(response.residual))
+        }
+        throw Difference(description: "\(command.cdb): no answer")
+    }
+
+    private func reset() throws {
+        let nexus = generator.random.below(2)
+        let isUnitReset = generator.random.oneIn(2)
+        let lun: [UInt8] = [1, UInt8(nexus), 0, 0, 0, 0, 0, 0]
+        let request = SCSIGuest.taskManagement(isUnitReset ? 5 : 4, lun: lun)
+        guard try guest.control(request) == [0] else {
+            throw Difference(description: "a reset was not answered")
+        }
+        if isUnitReset { model.resetUnit() } else { model.resetNexus(nexus) }
+    }
+}
+
+@Suite("A disk beside a model of it", .serialized)
+struct ModelTests {
+    /// How many commands are sent; VHOSTD_MODEL_COMMANDS says otherwise.
+    static let commandCount =
+        ProcessInfo.processInfo.environment["VHOSTD_MODEL_COMMANDS"].flatMap { Int($0) } ?? 50_000
+    /// What the commands follow from; VHOSTD_MODEL_SEED brings a run back.
+    static let seed =
+        ProcessInfo.processInfo.environment["VHOSTD_MODEL_SEED"].flatMap { UInt64($0) }
+        ?? UInt64.random(in: 1...UInt64.max)
+
+    @Test("answers random commands of two initiators alike", arguments: RingFormat.allCases)
+    func agrees(format: RingFormat) throws {
+        print("model, \(format) ring: \(Self.commandCount / 2) commands, seed \(Self.seed)")
+        try ModelRun(format, seed: Self.seed).send(commandCount: Self.commandCount / 2)
+    }
+}
