@@ -21,9 +21,11 @@ public final class Daemon: Sendable {
     ///   - disabledFeatures: passed as `--disable-feature`, one each.
     ///   - diskMebibytes: the size of the disk at target 0, LUN 0.
     ///   - furtherUnits: passed as `--lun`, one each.
+    ///   - isControlled: whether `control` can be used.
     /// - Throws: `GuestError` with the daemon's log when it does not become ready.
     public init(
-        disabledFeatures: [String] = [], diskMebibytes: UInt64 = 256, furtherUnits: [String] = []
+        disabledFeatures: [String] = [], diskMebibytes: UInt64 = 256, furtherUnits: [String] = [],
+        isControlled: Bool = false
     ) throws {
         guard FileManager.default.isExecutableFile(atPath: Workspace.daemon) else {
             throw GuestError("\(Workspace.daemon) is missing: build the product vhostd for release")
@@ -40,6 +42,7 @@ public final class Daemon: Sendable {
         ]
         arguments += disabledFeatures.flatMap { ["--disable-feature", $0] }
         arguments += furtherUnits.flatMap { ["--lun", $0] }
+        if isControlled { arguments += ["--control-socket", folder + "/control.sock"] }
         process = try ChildProcess(
             arguments, environment: ["NOTIFY_SOCKET": notification.path],
             errorPath: folder + "/daemon.log", onLine: { _ in })
@@ -89,6 +92,13 @@ public final class Daemon: Sendable {
             footprint = try self.footprint()
         }
         return footprint
+    }
+
+    /// Runs `vhostd ctl` on the daemon and returns its output; throws the output when it fails.
+    @discardableResult
+    public func control(_ arguments: String...) throws -> String {
+        try ChildProcess.output(
+            of: [Workspace.daemon, "ctl"] + arguments + ["--socket", folder + "/control.sock"])
     }
 
     /// Asks the daemon to end, and returns how it did; nil when it took longer than `timeout`.
