@@ -22,7 +22,10 @@ struct DirectAlignment: Equatable {
     /// direct I/O, or asks for more than the disk's blocks give.
     init?(_ file: borrowing OpenedFile, logicalBlockSize: Int, blockSize: Int) {
         let descriptor = file.descriptor.rawValue
-        guard file.isDirect, !Self.isInMemory(descriptor) else { return nil }
+        // A block device is not in memory, though its name is: in devtmpfs.
+        guard file.isDirect, file.status.isBlockDevice || !Self.isInMemory(descriptor) else {
+            return nil
+        }
         var memory: UInt32 = 0
         var length: UInt32 = 0
         // SAFETY: the shim fills the two locals.

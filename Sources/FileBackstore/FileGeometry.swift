@@ -19,6 +19,9 @@ struct FileGeometry {
     init(_ file: borrowing OpenedFile, blockSize: Int?, readOnly: Bool) throws(FileStoreError) {
         let limits = QueueLimits(device: file.status.deviceOfBlocks)
         isBlockDevice = file.status.isBlockDevice
+        if isBlockDevice && limits.isReadOnly && !readOnly {
+            throw .readOnlyMedium(path: file.path)
+        }
         let logical = isBlockDevice ? limits.logicalBlockSize : 512
         let size = blockSize ?? max(512, logical)
         guard size == 512 || size == 4096 else {

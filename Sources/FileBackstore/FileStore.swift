@@ -82,6 +82,7 @@ import SystemPackage
         lane = measured.direct == nil ? .workers : .kernel
         state = Cell(State(geometry: measured.blocks, refusesToWait: !measured.isBlockDevice))
         descriptorNumber = file.descriptor.rawValue
+        if measured.direct == nil { try file.useThePageCache() }
         descriptor = file.takeDescriptor()
         self.context = context
         context.attach(self)

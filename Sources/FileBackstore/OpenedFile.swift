@@ -33,6 +33,17 @@ struct OpenedFile: ~Copyable {
         self.status = status
     }
 
+    /// Has transfers go through the page cache, where any alignment will do.
+    func useThePageCache() throws(FileStoreError) {
+        let number = descriptor.rawValue
+        do throws(Errno) {
+            let flags = try systemCall { fcntl(number, F_GETFL) }
+            try systemCall { fcntl(number, F_SETFL, flags & ~cl_o_direct) }
+        } catch {
+            throw .system(path: path, operation: "use the page cache for", error)
+        }
+    }
+
     /// Gives the descriptor, and with it the lock, to another owner.
     consuming func takeDescriptor() -> OwnedDescriptor { descriptor }
 

@@ -5,7 +5,7 @@ import Glibc
 import LinuxIO
 import SystemPackage
 
-/// What the kernel says of a block device's request queue (sysfs, "queue").
+/// What the kernel says of a block device and of its request queue (sysfs, "queue").
 ///
 /// A number that cannot be read is what a plain disk of 512-byte blocks would say.
 struct QueueLimits: Equatable {
@@ -15,10 +15,13 @@ struct QueueLimits: Equatable {
     var discardGranularity = 0
     var canWriteZeroes = false
     var isRotational = false
+    /// Whether writes are refused; the device can be opened for writing nevertheless.
+    var isReadOnly = false
 
     /// Reads the limits of the device with this number, or of the disk that it is a part of.
     init(device: UInt64) {
         let name = "/sys/dev/block/\(Self.major(device)):\(Self.minor(device))"
+        isReadOnly = Self.number(name, "ro") == 1
         // A partition has no queue of its own; its folder lies in the disk's.
         guard let folder = ["\(name)/queue", "\(name)/../queue"].first(where: Self.exists) else {
             return
