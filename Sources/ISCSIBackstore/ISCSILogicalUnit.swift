@@ -23,12 +23,18 @@ public final class ISCSILogicalUnit: AbandoningLogicalUnit {
     private var whenReady: ((ISCSILogicalUnit) -> Void)?
     /// Who hears of changes of the unit.
     private weak var bus: SCSIBus?
-    private var commands: CommandTable?
+    private let state = Cell(State())
     private var paths: [ITLNexus] = []
-    /// Unit attentions that the session has met, for the initiator: sense data, the oldest first.
-    private var attentions: [[UInt8]] = []
-    /// The initiator has started anew, and nothing has come from it yet.
-    private var isNexusNew = false
+
+    /// What every command touches.
+    private struct State {
+        var commands: CommandTable?
+        /// Unit attentions that the session has met, for the initiator: sense data, the oldest
+        /// first.
+        var attentions: [[UInt8]] = []
+        /// The initiator has started anew, and nothing has come from it yet.
+        var isNexusNew = false
+    }
 
     /// Unit attentions that are kept; the oldest go first.
     private static let attentionLimit = 8
@@ -78,8 +84,8 @@ public final class ISCSILogicalUnit: AbandoningLogicalUnit {
     // MARK: Commands
 
     public func execute(_ index: Int, in commands: CommandTable, over path: ITLNexus) {
-        isNexusNew = false
-        let operation = commands[index].cdb.operationCode
+        state.value.isNexusNew = false
+        let operation = commands.commands[index].cdb.operationCode
         if reportsAttention(index, operation, in: commands, over: path) { return }
         switch operation {
         case PassThrough.reportLUNs: commands.reportLUNs(index, over: path)
@@ -92,17 +98,17 @@ public final class ISCSILogicalUnit: AbandoningLogicalUnit {
     }
 
     private func submit(_ index: Int, in commands: CommandTable) {
-        let cdb = commands[index].cdb
+        let cdb = commands.commands[index].cdb
         var command = ISCSICommand(
             token: UInt64(index), cdb: (cdb.uint64(at: 0), cdb.uint64(at: 8)))
-        if commands[index].dataInByteCount > 0 {
+        if commands.commands[index].dataInByteCount > 0 {
             command.direction = .read
-            command.byteCount = commands[index].dataInByteCount
-            command.pieces = commands[index].dataIn
-        } else if commands[index].dataOutByteCount > 0 {
+            command.byteCount = commands.commands[index].dataInByteCount
+            command.pieces = commands.commands[index].dataIn
+        } else if commands.commands[index].dataOutByteCount > 0 {
             command.direction = .write
-            command.byteCount = commands[index].dataOutByteCount
-            command.pieces = commands[index].dataOut
+            command.byteCount = commands.commands[index].dataOutByteCount
+            command.pieces = commands.commands[index].dataOut
         }
         guard command.byteCount <= ISCSICommand.maximumByteCount else {
             return commands.refuse(index, Sense(.illegalRequest, .invalidFieldInCDB))
@@ -115,13 +121,14 @@ public final class ISCSILogicalUnit: AbandoningLogicalUnit {
     private func reportsAttention(
         _ index: Int, _ operation: UInt8, in commands: CommandTable, over path: ITLNexus
     ) -> Bool {
-        if path.unitAttentions.isEmpty && attentions.isEmpty { return false }
+        if path.unitAttentions.isEmpty && state.value.attentions.isEmpty { return false }
         if PassThrough.ignoresAttentions(operation) { return false }
         if let attention = path.takeUnitAttention() {
             commands.refuse(index, Sense(.unitAttention, attention.additionalSense))
         } else {
             commands.end(
-                index, status: .checkCondition, sense: attentions.removeFirst(), demanded: 0,
+                index, status: .checkCondition, sense: state.value.attentions.removeFirst(),
+                demanded: 0,
                 moved: 0)
         }
         return true
@@ -139,22 +146,22 @@ public final class ISCSILogicalUnit: AbandoningLogicalUnit {
 
     public func reset() {
         // A new nexus has nothing to set back; a reset would hit the other users of the unit.
-        if isNexusNew {
-            isNexusNew = false
+        if state.value.isNexusNew {
+            state.value.isNexusNew = false
         } else {
             session.reset()
         }
     }
 
     public func nexusLost(_ path: ITLNexus) {
-        isNexusNew = true
-        attentions = []
+        state.value.isNexusNew = true
+        state.value.attentions = []
         session.reinstate()
     }
 
     public func attached(_ path: ITLNexus, commands: CommandTable) {
         paths.append(path)
-        self.commands = commands
+        state.value.commands = commands
     }
 
     public func detached(_ path: ITLNexus) {
@@ -164,7 +171,7 @@ public final class ISCSILogicalUnit: AbandoningLogicalUnit {
 
 extension ISCSILogicalUnit: ISCSISessionOwner {
     public func commandEnded(token: UInt64, _ outcome: ISCSIOutcome, data: RawSpan) {
-        guard let commands else { return }
+        guard let commands = state.value.commands else { return }
         let index = Int(token)
         switch outcome {
         case .answered(let status, let residual):
@@ -185,7 +192,8 @@ extension ISCSILogicalUnit: ISCSISessionOwner {
         _ index: Int, _ status: Status, _ residual: ISCSIResidual, _ data: RawSpan,
         in commands: CommandTable
     ) {
-        let room = commands[index].dataInByteCount + commands[index].dataOutByteCount
+        let room =
+            commands.commands[index].dataInByteCount + commands.commands[index].dataOutByteCount
         var (demanded, moved) = (room, room)
         switch residual {
         case .none: break
@@ -206,8 +214,8 @@ extension ISCSILogicalUnit: ISCSISessionOwner {
 
     /// Sets the WP bit of MODE SENSE data (SBC-3, DEVICE-SPECIFIC PARAMETER).
     private func showWriteProtection(_ index: Int, in commands: CommandTable) {
-        guard let offset = PassThrough.parameterOffset(commands[index].cdb.operationCode),
-            let pieces = commands[index].dataIn,
+        guard let offset = PassThrough.parameterOffset(commands.commands[index].cdb.operationCode),
+            let pieces = commands.commands[index].dataIn,
             let parameter = pieces.load(UInt8.self, at: offset)
         else { return }
         pieces.store(parameter | 0x80, at: offset)
@@ -241,7 +249,9 @@ extension ISCSILogicalUnit: ISCSISessionOwner {
 
     public func unitAttention(_ sense: [UInt8]) {
         heed(sense)
-        attentions.append(sense)
-        if attentions.count > Self.attentionLimit { attentions.removeFirst() }
+        state.value.attentions.append(sense)
+        if state.value.attentions.count > Self.attentionLimit {
+            state.value.attentions.removeFirst()
+        }
     }
 }

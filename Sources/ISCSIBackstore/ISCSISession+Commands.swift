@@ -14,22 +14,24 @@ extension ISCSISession {
     /// It ends in exactly one call of the owner.
     public func submit(_ command: ISCSICommand) {
         var command = command
-        command.sequence = nextSequence
-        nextSequence &+= 1
-        pending.append(command)
+        command.sequence = flow.value.nextSequence
+        flow.value.nextSequence &+= 1
+        flow.value.pending.append(command)
         if phase == .up || hasGivenUp || phase == .closed { loop.deferWork(self) }
     }
 
     /// Hands the library what waits, as far as the target's window is open.
     func issuePending() {
-        guard let connection, management == nil, !pending.isEmpty else { return }
-        lastCommand = loop.now
-        while connection.slots.usedCount < inFlightLimit, let command = pending.popFirst() {
+        guard let connection, management == nil, !flow.value.pending.isEmpty else { return }
+        flow.value.lastCommand = loop.now
+        while connection.slots.usedCount < flow.value.inFlightLimit,
+            let command = flow.value.pending.popFirst()
+        {
             if !connection.issue(command, lun: lunField) {
-                pending.prepend([command])
+                flow.value.pending.prepend([command])
                 return loseSession(.connectionLost(reason: connection.errorText))
             }
-            isUsedSinceLogin = true
+            flow.value.isUsedSinceLogin = true
         }
     }
 
@@ -37,12 +39,12 @@ extension ISCSISession {
     /// still be taken back.
     func heedWindow() {
         guard let connection, connection.isWindowClosed else { return }
-        inFlightLimit = max(1, connection.slots.usedCount - connection.queuedCount)
+        flow.value.inFlightLimit = max(1, connection.slots.usedCount - connection.queuedCount)
     }
 
     /// Tells the owner how a command ended.
     func tell(_ command: ISCSICommand, _ outcome: ISCSIOutcome, data: RawSpan = RawSpan()) {
-        if !abortedTokens.isEmpty { abortedTokens.remove(command.token) }
+        if !flow.value.abortedTokens.isEmpty { flow.value.abortedTokens.remove(command.token) }
         owner?.commandEnded(token: command.token, outcome, data: data)
     }
 
@@ -62,7 +64,7 @@ extension ISCSISession {
         startReplacementTimer()
         owner?.sessionDown(self)
         requeue(unfinished)
-        abortedTokens = []
+        flow.value.abortedTokens = []
         attempt.failureCount = 0
         setTimer(.phase, after: .zero)
     }
@@ -73,7 +75,7 @@ extension ISCSISession {
         let isBlockDevice = unit?.isBlockDevice ?? false
         var repeated: [ISCSICommand] = []
         for command in commands {
-            if abortedTokens.contains(command.token) {
+            if flow.value.abortedTokens.contains(command.token) {
                 tell(command, .aborted)
             } else if command.failureCount >= Self.failureLimit {
                 tell(command, .refused)
@@ -83,7 +85,7 @@ extension ISCSISession {
                 tell(command, .nexusLost)
             }
         }
-        pending.prepend(repeated)
+        flow.value.pending.prepend(repeated)
     }
 
     func startReplacementTimer() {
@@ -101,13 +103,14 @@ extension ISCSISession {
             "no session within the replacement timeout; commands fail until there is one",
             metadata: [
                 "timeout": "\(configuration.timeouts.replacement)",
-                "reason": "\(lastError?.description ?? "")", "waiting": "\(pending.count)",
+                "reason": "\(lastError?.description ?? "")",
+                "waiting": "\(flow.value.pending.count)",
             ])
         failPending()
     }
 
     func failPending() {
-        for command in pending.takeAll() { tell(command, .transportFailed) }
+        for command in flow.value.pending.takeAll() { tell(command, .transportFailed) }
     }
 
     // MARK: A new nexus
@@ -117,7 +120,7 @@ extension ISCSISession {
     ///
     /// Nothing happens when no command has passed since the last login.
     public func reinstate() {
-        guard phase == .up, isUsedSinceLogin else { return }
+        guard phase == .up, flow.value.isUsedSinceLogin else { return }
         isReinstatementWanted = true
         loop.deferWork(self)
     }
@@ -138,8 +141,10 @@ extension ISCSISession: LibraryConnectionOwner {
         guard command.purpose == .owner else {
             return ownCommandEnded(command.purpose, status: status, data: data)
         }
-        if inFlightLimit < configuration.maximumInFlight { inFlightLimit += 1 }
-        if !pending.isEmpty { loop.deferWork(self) }
+        if flow.value.inFlightLimit < configuration.maximumInFlight {
+            flow.value.inFlightLimit += 1
+        }
+        if !flow.value.pending.isEmpty { loop.deferWork(self) }
         tell(
             command, .answered(status: UInt8(truncatingIfNeeded: status), residual), data: data)
     }

@@ -6,7 +6,7 @@ import LinuxIO
 extension ISCSISession {
     func startKeepAlive() {
         lastHeard = loop.now
-        lastCommand = loop.now
+        flow.value.lastCommand = loop.now
         pingSent = nil
         setTimer(.keepAlive, after: configuration.timeouts.keepAlive)
     }
@@ -44,10 +44,12 @@ extension ISCSISession {
     /// changed: the library ignores the messages by which a target could tell by itself.
     private func pollAttentions() {
         let interval = configuration.timeouts.attentionPoll
-        guard !isPollOutstanding, management == nil, hasPassed(interval, since: lastCommand) else {
+        guard !isPollOutstanding, management == nil,
+            hasPassed(interval, since: flow.value.lastCommand)
+        else {
             return
         }
-        lastCommand = loop.now
+        flow.value.lastCommand = loop.now
         isPollOutstanding = true
         ask(.attentionPoll)
     }

@@ -119,8 +119,8 @@ extension ISCSISession {
         loginCount += 1
         hasGivenUp = false
         lastError = nil
-        isUsedSinceLogin = false
-        inFlightLimit = configuration.maximumInFlight
+        flow.value.isUsedSinceLogin = false
+        flow.value.inFlightLimit = configuration.maximumInFlight
         logUp()
         attempt = Attempt(portalIndex: attempt.portalIndex, portal: attempt.portal)
         startKeepAlive()
@@ -131,7 +131,7 @@ extension ISCSISession {
     private func logUp() {
         var metadata: Logger.Metadata = [
             "portal": "\(attempt.portal?.description ?? "")", "product": "\(unit?.product ?? "")",
-            "waiting": "\(pending.count)",
+            "waiting": "\(flow.value.pending.count)",
         ]
         if let count = unit?.blockCount {
             metadata["capacity"] = "\(count) blocks of \(unit?.blockSize ?? 0) bytes"

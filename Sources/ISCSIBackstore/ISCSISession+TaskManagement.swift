@@ -33,9 +33,9 @@ extension ISCSISession {
     ///
     /// The owner's buffers are not touched after that.
     public func abort(token: UInt64) {
-        if let command = pending.remove(token: token) { return tell(command, .aborted) }
+        if let command = flow.value.pending.remove(token: token) { return tell(command, .aborted) }
         guard phase == .up else { return }
-        abortedTokens.insert(token)
+        flow.value.abortedTokens.insert(token)
         loop.deferWork(self)
     }
 
@@ -43,9 +43,9 @@ extension ISCSISession {
     ///
     /// The owner's buffers are not touched after that.
     public func abandon(token: UInt64) {
-        if let command = pending.remove(token: token) { return tell(command, .aborted) }
+        if let command = flow.value.pending.remove(token: token) { return tell(command, .aborted) }
         guard phase == .up, index(of: token) != nil else { return }
-        abortedTokens.insert(token)
+        flow.value.abortedTokens.insert(token)
         loseSession(.abandoned)
     }
 
@@ -63,8 +63,10 @@ extension ISCSISession {
         if isResetWanted {
             isResetWanted = false
             begin(.logicalUnitReset)
-        } else if let token = abortedTokens.first {
-            let isForAll = abortedTokens.count > 1 && abortedTokens.count == ownersIndices.count
+        } else if let token = flow.value.abortedTokens.first {
+            let isForAll =
+                flow.value.abortedTokens.count > 1
+                && flow.value.abortedTokens.count == ownersIndices.count
             begin(isForAll ? .abortTaskSet : .abortTask(token: token))
         }
     }
@@ -148,9 +150,11 @@ extension ISCSISession {
             if let command = slots.command(index) { ended.append(command) }
             connection?.withdraw(index)
         }
-        if case .abortTask(let token) = function { abortedTokens.remove(token) }
+        if case .abortTask(let token) = function { flow.value.abortedTokens.remove(token) }
         // Those that nobody wanted to end are done again, as after a new login.
-        let unwanted = ended.filter { abortedTokens.contains($0.token) || isAborted($0, function) }
+        let unwanted = ended.filter {
+            flow.value.abortedTokens.contains($0.token) || isAborted($0, function)
+        }
         let wanted = ended.filter { command in !unwanted.contains { $0.token == command.token } }
         for command in unwanted { tell(command, .aborted) }
         requeue(wanted)

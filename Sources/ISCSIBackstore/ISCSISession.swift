@@ -44,13 +44,19 @@ public final class ISCSISession {
     /// The LUN as it stands in the first two bytes of the protocol's field: flat from 256 on.
     let lunField: Int32
 
-    public internal(set) var phase = Phase.idle
+    public internal(set) var phase: Phase {
+        get { flow.value.phase }
+        set { flow.value.phase = newValue }
+    }
     /// What the logical unit said about itself at the last login; nil before the first.
     public internal(set) var unit: ISCSIUnitInformation?
     /// Why the session is not up; nil while nothing has failed.
     public internal(set) var lastError: ISCSIError?
     /// Whether the replacement timeout has passed: commands fail at once.
-    public internal(set) var hasGivenUp = false
+    public internal(set) var hasGivenUp: Bool {
+        get { flow.value.hasGivenUp }
+        set { flow.value.hasGivenUp = newValue }
+    }
     /// Logins that led to a session.
     public internal(set) var loginCount = 0
 
@@ -58,12 +64,9 @@ public final class ISCSISession {
     var connection: LibraryConnection?
     var registration: Registration?
     var registeredInterest: Interest = []
-    var pending = CommandQueue()
-    var nextSequence: UInt64 = 0
-    var inFlightLimit: Int
+    let flow: Cell<Flow>
     var management: ManagementRound?
     public var isWorkDeferred = false
-    var abortedTokens: Set<UInt64> = []
     var isResetWanted = false
     var isReinstatementWanted = false
     var probe = Probe()
@@ -72,12 +75,22 @@ public final class ISCSISession {
     var attempt = Attempt()
     var lastHeard: Instant
     var pingSent: Instant?
-    var lastCommand: Instant
     var isPollOutstanding = false
-    var isUsedSinceLogin = false
     var timers: [TimerPurpose: TimerToken] = [:]
     var loggedReasons: Set<String> = []
     var downSince: Instant?
+
+    /// What every command touches.
+    struct Flow {
+        var phase = Phase.idle
+        var hasGivenUp = false
+        var pending = CommandQueue()
+        var nextSequence: UInt64 = 0
+        var inFlightLimit: Int
+        var abortedTokens: Set<UInt64> = []
+        var lastCommand: Instant
+        var isUsedSinceLogin = false
+    }
 
     /// What a timer of the session is for.
     enum TimerPurpose: Int {
@@ -103,9 +116,8 @@ public final class ISCSISession {
         self.log = log
         resolver = PortalResolver(loop: loop, pool: pool)
         lunField = Int32(configuration.lun < 256 ? configuration.lun : 0x4000 | configuration.lun)
-        inFlightLimit = configuration.maximumInFlight
+        flow = Cell(Flow(inFlightLimit: configuration.maximumInFlight, lastCommand: loop.now))
         lastHeard = loop.now
-        lastCommand = loop.now
         resolver.session = self
     }
 
@@ -125,7 +137,7 @@ public final class ISCSISession {
         resolver.close()
         if wasUp { connection?.logOut() }
         let unfinished = bury()
-        for command in unfinished + pending.takeAll() { tell(command, .transportFailed) }
+        for command in unfinished + flow.value.pending.takeAll() { tell(command, .transportFailed) }
         if wasUp { log.info("session closed") }
     }
 

@@ -28,7 +28,7 @@ import LinuxIO
     private let contents: UnsafeMutablePointer<Slot>
     /// The one piece of each bounce buffer.
     private let bounceVectors: UnsafeMutablePointer<scsi_iovec>
-    private var freeIndices: [Int]
+    private let freeIndices: Cell<[Int]>
 
     init(count: Int) {
         self.count = count
@@ -37,7 +37,7 @@ import LinuxIO
         unsafe contents = .allocate(capacity: count)
         unsafe contents.initialize(repeating: Slot(), count: count)
         unsafe bounceVectors = .allocate(capacity: count)
-        freeIndices = Array((0..<count).reversed())
+        freeIndices = Cell(Array((0..<count).reversed()))
     }
 
     deinit {
@@ -49,7 +49,7 @@ import LinuxIO
     }
 
     /// Commands that the library holds.
-    var usedCount: Int { count - freeIndices.count }
+    var usedCount: Int { count - freeIndices.value.count }
 
     /// The library's view of a slot.
     func task(_ index: Int) -> UnsafeMutablePointer<scsi_task> {
@@ -94,7 +94,7 @@ import LinuxIO
 
     /// Fills a free slot; nil when there is none, or no memory for a bounce buffer.
     func take(_ command: ISCSICommand) -> Int? {
-        guard let index = freeIndices.popLast() else { return nil }
+        guard let index = freeIndices.value.popLast() else { return nil }
         // SAFETY: the index is within the count and nobody else's. A task is plain data; the pieces
         // are valid until the command's owner is called, by the contract of `ISCSICommand`.
         let task = unsafe tasks + index
@@ -201,7 +201,7 @@ import LinuxIO
         unsafe Glibc.free(tasks[index].datain.data)
         unsafe tasks[index].datain = scsi_data()
         unsafe contents[index] = Slot()
-        freeIndices.append(index)
+        freeIndices.value.append(index)
     }
 
     /// Empties every slot, once the library's context is gone.

@@ -46,15 +46,25 @@ final class Load: DeferredWork {
     private let unit: ISCSILogicalUnit
     private let byteCount: Int
     private let blockCount: UInt64
-    private var buffers: [IOVectorArray.Box] = []
-    private var buffersByCommand: [Int: Int] = [:]
-    private var endedCount = 0
-    private var generator = SystemRandomNumberGenerator()
+    private let commands: GrowingSlab<Command>
+    private let lun: LUN
+    private let state = Cell(State())
+
+    private struct State {
+        var buffers: [IOVectorArray.Box] = []
+        /// The buffer of each command of the table.
+        var buffersByCommand: [Int] = []
+        var endedCount = 0
+        var generator = PlainGenerator()
+    }
 
     init(url: String, byteCount: Int, depth: Int) throws {
         loop = try EventLoop()
         pool = try WorkerPool(name: "worker", threadCount: 1)
         bus = SCSIBus(initiator: InitiatorPort(name: "benchmark"), loop: loop)
+        commands = bus.commands.commands
+        guard let lun = LUN(0) else { preconditionFailure("there is a LUN 0") }
+        self.lun = lun
         let configuration = ISCSISessionConfiguration(
             url: try ISCSIURL(url), initiatorName: ISCSIInitiatorName.ofThisHost,
             sessionIdentifier: 1)
@@ -68,46 +78,61 @@ final class Load: DeferredWork {
         try unit.waitUntilReady(within: .seconds(10))
         blockCount = session.unit?.blockCount ?? 0
         bus.commands.completionWork = self
-        for _ in 0..<depth { buffers.append(IOVectorArray.Box(byteCount: byteCount)) }
+        for _ in 0..<depth { state.value.buffers.append(IOVectorArray.Box(byteCount: byteCount)) }
         for index in 0..<depth { begin(index) }
     }
 
     @discardableResult
     func run(seconds: Int) throws -> Int {
-        endedCount = 0
+        state.value.endedCount = 0
         let end = loop.now.advanced(byNanoseconds: UInt64(seconds) * 1_000_000_000)
         while loop.now < end { try loop.turn(waitingAtMost: .milliseconds(100)) }
-        return endedCount
+        return state.value.endedCount
     }
 
     private func begin(_ buffer: Int) {
-        guard let index = bus.commands.reserve(), let lun = LUN(0) else { return }
+        guard let index = bus.commands.reserve() else { return }
         let blocks = UInt64(byteCount / 512)
-        let block = UInt64.random(in: 0..<blockCount / blocks, using: &generator) * blocks
+        let block =
+            UInt64.random(in: 0..<blockCount / blocks, using: &state.value.generator) * blocks
         // READ(16).
         let cdb = (
             (0x8800_0000_0000_0000 | block >> 16).bigEndian, (block << 48 | blocks << 16).bigEndian,
             UInt64(0), UInt64(0)
         )
-        bus.commands[index].address = LUNAddress(target: 0, lun: lun)
-        bus.commands[index].attribute = .simple
-        bus.commands[index].cdb = CDB(words: cdb)
-        bus.commands[index].cdbByteCount = 32
-        bus.commands[index].dataOut = nil
-        bus.commands[index].dataOutByteCount = 0
-        bus.commands[index].dataIn = buffers[buffer].pieces
-        bus.commands[index].dataInByteCount = byteCount
-        buffersByCommand[index] = buffer
+        commands[index].address = LUNAddress(target: 0, lun: lun)
+        commands[index].attribute = .simple
+        commands[index].cdb = CDB(words: cdb)
+        commands[index].cdbByteCount = 32
+        commands[index].dataOut = nil
+        commands[index].dataOutByteCount = 0
+        commands[index].dataIn = state.value.buffers[buffer].pieces
+        commands[index].dataInByteCount = byteCount
+        while state.value.buffersByCommand.count <= index { state.value.buffersByCommand.append(0) }
+        state.value.buffersByCommand[index] = buffer
         bus.execute(index)
     }
 
     func performDeferredWork() {
         while let index = bus.commands.popEnded() {
-            endedCount += 1
-            let buffer = buffersByCommand[index] ?? 0
+            state.value.endedCount += 1
+            let buffer = state.value.buffersByCommand[index]
             bus.commands.release(index)
             begin(buffer)
         }
+    }
+}
+
+/// Numbers that are random enough to choose blocks by, without a system call for each, as the C
+/// programs beside us have them.
+struct PlainGenerator: RandomNumberGenerator {
+    private var state: UInt64 = 88_172_645_463_325_252
+
+    mutating func next() -> UInt64 {
+        state ^= state << 13
+        state ^= state >> 7
+        state ^= state << 17
+        return state
     }
 }
 
