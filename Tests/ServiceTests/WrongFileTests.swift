@@ -23,7 +23,7 @@ struct WrongFileTests {
     private static let lunKeys =
         "known are target, lun, path, readonly, block-size, iops, iops-burst, bytes-per-second, "
         + "bytes-burst, physical-block-size, removable, vendor, product, revision, serial, wwn, "
-        + "and for iSCSI iscsi, initiator, secret-file, secret-variable, target-user, "
+        + "reservations, and for iSCSI iscsi, initiator, secret-file, secret-variable, target-user, "
         + "target-secret-file, target-secret-variable, header-digest, required, "
         + "replacement-timeout"
     private static let value =
