@@ -124,8 +124,8 @@ let package = Package(
                 ["FileBackstore", "SCSI", "BlockStorage", "LinuxIO", "Kernel"],
                 packages: [system]),
             tests("ArchitectureTests", ["LinuxIO"]),
-            tests("ServiceTests", ["Service"]),
             tests("BlockStorageTests", ["BlockStorage", "LinuxIO", "Stores", "Kernel"]),
+            tests("ServiceTests", ["Service", "VirtioVsock"]),
             tests("VirtioTests", ["Virtio", "LinuxIO", "Driver"]),
             tests("ContractTests", ["Virtio", "LinuxIO", "Driver"]),
             tests(

@@ -44,17 +44,45 @@ public final class VsockDevice {
     public init(loop: EventLoop, options: VsockOptions, logger: Logger) throws(VsockError) {
         try options.validate()
         guest = ContextID(rawValue: UInt32(truncatingIfNeeded: options.guestCID))
-        multiplexer = Multiplexer(loop: loop, options: options, guest: guest, log: logger)
+        let capture = try Self.capture(options.capture, loop: loop, logger: logger)
+        multiplexer = Multiplexer(
+            loop: loop, options: options, guest: guest, log: logger, capture: capture)
         do {
-            try multiplexer.listen(at: options.path, type: .stream, port: nil)
-            try multiplexer.listen(
-                at: options.path + VsockOptions.messageSuffix, type: .sequencedPacket, port: nil)
-            for (port, path) in options.listeners {
-                try multiplexer.listen(at: path, type: .stream, port: port)
-            }
+            try Self.listen(multiplexer, options, guest)
         } catch {
             multiplexer.close()
             throw error
+        }
+    }
+
+    private static func capture(
+        _ options: CaptureOptions?, loop: EventLoop, logger: Logger
+    ) throws(VsockError) -> PacketCapture? {
+        guard let options else { return nil }
+        do {
+            return try PacketCapture(options, loop: loop, log: logger)
+        } catch {
+            throw .capture(path: options.path, reason: "\(error)")
+        }
+    }
+
+    private static func listen(
+        _ multiplexer: Multiplexer, _ options: VsockOptions, _ guest: ContextID
+    ) throws(VsockError) {
+        try multiplexer.listen(at: options.path, type: .stream, purpose: .clients)
+        try multiplexer.listen(
+            at: options.path + VsockOptions.messageSuffix, type: .sequencedPacket,
+            purpose: .clients)
+        for (port, path) in options.listeners {
+            try multiplexer.listen(at: path, type: .stream, purpose: .port(port))
+        }
+        guard let siblings = options.siblings else { return }
+        for group in siblings.groups {
+            for type in [PacketType.stream, .sequencedPacket] {
+                try multiplexer.listen(
+                    at: siblings.path(of: guest, in: group, type: type), type: type,
+                    purpose: .siblings)
+            }
         }
     }
 
@@ -70,6 +98,9 @@ public final class VsockDevice {
 
     /// Connections, open or closing.
     public var connectionCount: Int { multiplexer.connectionCount }
+
+    /// Every connection, open or closing, with what has passed over it.
+    public var connections: [VsockConnectionStatistics] { multiplexer.connectionStatistics }
 }
 
 extension VsockDevice: VirtioDevice {
@@ -97,7 +128,8 @@ extension VsockDevice: VirtioDevice {
         switch Queue(rawValue: index) {
         case .receive: multiplexer.startGuestbound(queue)
         case .transmit: multiplexer.startHostbound(queue)
-        case .event, nil: break
+        case .event: multiplexer.startEvents(queue)
+        case nil: break
         }
     }
 
@@ -105,7 +137,8 @@ extension VsockDevice: VirtioDevice {
         switch Queue(rawValue: index) {
         case .receive: multiplexer.receiveBuffersPosted()
         case .transmit: multiplexer.packetsQueued()
-        case .event, nil: break
+        case .event: multiplexer.eventBuffersPosted()
+        case nil: break
         }
     }
 
@@ -114,7 +147,8 @@ extension VsockDevice: VirtioDevice {
         switch Queue(rawValue: index) {
         case .receive: multiplexer.guestboundQueue = nil
         case .transmit: multiplexer.stopHostbound()
-        case .event, nil: break
+        case .event: multiplexer.stopEvents()
+        case nil: break
         }
     }
 

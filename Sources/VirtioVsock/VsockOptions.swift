@@ -33,6 +33,16 @@ public struct VsockOptions: Sendable {
     /// Where the guest reaches single ports of the host, instead of `<path>_<port>`.
     public var services: [VsockPort: ServicePath] = [:]
 
+    /// Which ports may be reached.
+    public var ports = PortRules()
+    /// How long a client waits for a guest that is not there, or does not listen yet; zero for not
+    /// at all.
+    public var waitForGuest = Duration.zero
+    /// Where the services of other guests are found; nil when the guest has no siblings.
+    public var siblings: SiblingOptions?
+    /// Where every packet is written; nil when none is.
+    public var capture: CaptureOptions?
+
     public init(guestCID: UInt64, path: String) {
         self.guestCID = guestCID
         self.path = path
@@ -61,6 +71,7 @@ public struct VsockOptions: Sendable {
                 path: path, byteCount: path.utf8.count, limit: UnixAddress.maximumByteCount)
         }
         for service in services.values { try service.validate() }
+        try siblings?.validate()
         guard bufferByteCount >= 4096, bufferByteCount <= 1 << 30 else {
             throw .illegalBufferSize(bufferByteCount)
         }
@@ -120,6 +131,10 @@ public enum VsockError: Error, Equatable, CustomStringConvertible {
     case illegalPath(String)
     /// The credit of a connection is out of range.
     case illegalBufferSize(UInt32)
+    /// Not the name of a group.
+    case illegalGroup(String)
+    /// The file for packets cannot be written.
+    case capture(path: String, reason: String)
     /// The number of connections is out of range.
     case illegalConnectionLimit(Int)
     /// The socket for clients on the host cannot be made.
@@ -145,6 +160,10 @@ public enum VsockError: Error, Equatable, CustomStringConvertible {
             "a connection cannot have \(byteCount) bytes of credit: choose 4096 to 1073741824"
         case .illegalConnectionLimit(let limit):
             "a vsock device cannot have \(limit) connections: choose 1 to 65536"
+        case .illegalGroup(let group):
+            "a group of guests cannot be named '\(group)': no blanks, slashes or dots"
+        case .capture(let path, let reason):
+            "\(path): packets cannot be captured there: \(reason)"
         case .listener(let failure):
             failure.description
         case .eventLoop(let path, let reason):

@@ -52,6 +52,9 @@ struct ServiceOptions: ParsableArguments {
             valueName: "path"))
     var vsockPath: String?
 
+    @OptionGroup(title: "VSOCK OPTIONS")
+    var vsock: VsockFlags
+
     @Option(
         name: .long,
         help: ArgumentHelp(
@@ -92,6 +95,7 @@ struct ServiceOptions: ParsableArguments {
         try draft.set(.vsockSocket, to: vsockSocket)
         try draft.set(.guestCID, to: guestCid.map { "\($0)" })
         try draft.set(.vsockPath, to: vsockPath)
+        try vsock.write(to: &draft)
         try draft.set(.withheldFeatures, toAll: disableFeature)
         try draft.set(.logLevel, to: logLevel?.rawValue)
         try draft.set(.controlSocket, to: controlSocket)

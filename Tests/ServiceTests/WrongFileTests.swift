@@ -99,7 +99,9 @@ struct WrongFileTests {
         WrongFile("[scsi]\nsoket = 's'", "vm:2: scsi.soket: no such key; known here are socket"),
         WrongFile(
             "[vsock]\ncid = 3",
-            "vm:2: vsock.cid: no such key; known here are socket, guest-cid, path"),
+            "vm:2: vsock.cid: no such key; known here are socket, guest-cid, path, listen, connect, "
+                + "connections, clients, allow, deny, wait-for-guest, siblings, group, capture, "
+                + "capture-limit"),
         WrongFile(
             "[sci]\nsocket = 's'",
             "vm:1: [sci]: no such table; known are [log], [control], [metrics], [scsi], [vsock], [[scsi.lun]]"

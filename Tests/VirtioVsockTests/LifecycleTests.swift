@@ -172,6 +172,24 @@ struct LifecycleTests {
         withExtendedLifetime(host) {}
     }
 
+    @Test("signals for credit updates alone a millisecond later, and for many at once")
+    func creditSignals() throws {
+        let guest = try FakeGuest(.init(eventIndex: false))
+        let service = try guest.service(at: 5000)
+        let (stream, host) = try guest.connect(to: service, port: 5000, from: 1025)
+        guest.signals.count = 0
+        stream.send(Packet.creditUpdate)
+        guest.settle()
+        #expect(guest.chainsUnderWay == 0)
+        #expect(guest.signals.count == 0)
+        guest.advance(by: .milliseconds(1))
+        #expect(guest.signals.count == 1)
+        for _ in 0..<64 { stream.send(Packet.creditUpdate) }
+        guest.turn()
+        #expect(guest.signals.count == 2, "a quarter of the ring")
+        withExtendedLifetime(host) {}
+    }
+
     private func exists(_ path: String) -> Bool {
         // SAFETY: the path is passed as a C string for the length of the call.
         unsafe access(path, F_OK) == 0

@@ -18,9 +18,7 @@ final class VsockHost: DeviceHost {
     ) throws {
         self.configuration = configuration
         device = try VsockDevice(
-            loop: loop,
-            options: VsockOptions(guestCID: configuration.guestCID, path: configuration.path),
-            logger: Logger(label: "vsock"))
+            loop: loop, options: configuration.options, logger: Logger(label: "vsock"))
         server = try Composition.server(
             of: device, at: configuration.socketPath, or: configuration.descriptor, loop: loop,
             options: options)
@@ -63,5 +61,14 @@ final class VsockHost: DeviceHost {
         status.failedHandshakes = counts.failedHandshakes
         status.failedConnects = counts.failedConnects
         return status
+    }
+}
+
+extension VsockConfiguration {
+    /// What the configuration says, as the device takes it.
+    var options: VsockOptions {
+        var options = VsockOptions(guestCID: guestCID, path: path)
+        settings.apply(to: &options)
+        return options
     }
 }

@@ -39,7 +39,17 @@ extension ConfigurationDraft {
         }
         guard let guestCID = number(.guestCID) else { throw missing(.guestCID) }
         guard let path = self[.vsockPath] else { throw missing(.vsockPath) }
-        return VsockConfiguration(socketPath: socket, guestCID: guestCID, path: path)
+        return VsockConfiguration(
+            socketPath: socket, guestCID: guestCID, path: path, settings: try vsockSettings())
+    }
+
+    private func vsockSettings() throws(ConfigurationError) -> VsockSettings {
+        var settings = VsockSettings()
+        for name in VsockSettings.Name.allCases {
+            let key = ConfigurationKey.vsock(name)
+            for text in texts(key) { try settings.add(name, text, place: self.name(of: key)) }
+        }
+        return settings
     }
 
     private func missing(_ key: ConfigurationKey) -> ConfigurationError {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import ISCSIBackstore
+public import VirtioVsock
 
 /// What is wrong with a configuration: the place, what was written, and what would be right.
 ///
@@ -29,6 +30,7 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case unknownFeature(String, known: [String], flag: String = "--disable-feature")
     case emptyValue(flag: String)
     case unfitValue(flag: String, value: String, wanted: String)
+    case vsock(VsockError)
     // In a file.
     case unreadableFile(path: String, reason: String)
     case emptyFile(path: String)
@@ -122,6 +124,7 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
             "\(flag): no such key; known here are \(known.joined(separator: ", "))"
         case .wrongType(let flag, let given, let wanted):
             "\(flag): \(given) stands where \(wanted) is wanted"
+        case .vsock(let error): error.description
         default: "wrong configuration"
         }
     }

@@ -54,10 +54,11 @@ public struct ConfigurationKey: Equatable, Sendable {
 
 extension ConfigurationKey {
     /// Every key, in the order in which they are documented and shown.
-    public static let all = [
-        withheldFeatures, logLevel, controlSocket, metricsPath, metricsInterval, scsiSocket,
-        vsockSocket, guestCID, vsockPath,
-    ]
+    public static let all =
+        [
+            withheldFeatures, logLevel, controlSocket, metricsPath, metricsInterval, scsiSocket,
+            vsockSocket, guestCID, vsockPath,
+        ] + VsockSettings.Name.allCases.map { vsock($0) }
 
     public static let withheldFeatures = ConfigurationKey(
         "disable-features", flag: "--disable-feature", .texts, fallback: .array([]),
@@ -83,4 +84,21 @@ extension ConfigurationKey {
     public static let vsockPath = ConfigurationKey(
         "vsock.path", flag: "--vsock-path", .text,
         "Where host programs connect to reach the guest.")
+
+    /// A setting of the vsock device; `VsockSettings` reads its texts.
+    public static func vsock(_ name: VsockSettings.Name) -> ConfigurationKey {
+        let prefix = name == .capture || name == .captureLimit ? "--" : "--vsock-"
+        return ConfigurationKey(
+            "vsock.\(name.rawValue)", flag: prefix + name.rawValue, kind(of: name), name.summary)
+    }
+
+    private static func kind(of name: VsockSettings.Name) -> Kind {
+        switch name {
+        case .listen, .connect, .allow, .deny, .group: .texts
+        case .siblings, .capture: .text
+        case .connections, .clients: .number(1...65_536)
+        case .waitForGuest: .number(0...3600)
+        case .captureLimit: .number(1...1_048_576)
+        }
+    }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import LinuxIO
+import VirtioVsock
 
 extension ServiceConfiguration {
     /// Checks everything that can be checked without opening a file.
@@ -32,6 +33,11 @@ extension ServiceConfiguration {
             name(.vsockPath), vsock.path, limit: UnixAddress.maximumByteCount - room)
         guard (3...0xFFFF_FFFE).contains(vsock.guestCID) else {
             throw .illegalCID(vsock.guestCID, flag: name(.guestCID))
+        }
+        do throws(VsockError) {
+            try vsock.options.validate()
+        } catch {
+            throw .vsock(error)
         }
     }
 

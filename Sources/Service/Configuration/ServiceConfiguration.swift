@@ -72,11 +72,17 @@ public struct VsockConfiguration: Equatable, Sendable {
     public var path: String
     /// A socket that was passed instead of the socket path: one that listens, or a connection.
     public var descriptor: Int32?
+    /// Everything else.
+    public var settings: VsockSettings
 
-    public init(socketPath: String, guestCID: UInt64, path: String) {
+    public init(
+        socketPath: String, guestCID: UInt64, path: String,
+        settings: VsockSettings = VsockSettings()
+    ) {
         self.socketPath = socketPath
         self.guestCID = guestCID
         self.path = path
+        self.settings = settings
     }
 }
 

@@ -79,7 +79,9 @@ struct Connection: BitwiseCopyable {
         case opened
         /// The guest has closed a half: see `guestShutdown`.
         case shutDown
-        /// The guest has closed, or broken the protocol: RST is owed, the host's side ends.
+        /// The guest has closed: RST is owed, the host's side ends.
+        case closed
+        /// The guest has broken the protocol: RST is owed, the host's side ends.
         case reset
         /// The guest has forgotten the connection.
         case forgotten
@@ -325,7 +327,7 @@ extension Connection {
         guestShutdown.formUnion(halves)
         if guestShutdown == .both {
             reset()
-            return .reset
+            return .closed
         }
         return .shutDown
     }
@@ -343,7 +345,7 @@ extension Connection {
         _ operation: Operation, _ header: VsockHeader
     ) -> Effect {
         switch operation {
-        case .shutdown: return receiveShutdown(header) == .reset ? .reset : .none
+        case .shutdown: return receiveShutdown(header) == .closed ? .closed : .none
         case .request: return violation()
         case .response, .readWrite, .creditUpdate, .creditRequest, .reset: return .none
         }

@@ -9,13 +9,23 @@ struct Entrance {
     var registration: Registration?
     /// Whether clients exchange bytes or messages.
     let type: PacketType
-    /// The guest's port that every client is connected to; nil when clients name it.
-    let port: VsockPort?
+    /// Who connects there.
+    let purpose: Purpose
 
-    init(listener: UnixListener, type: PacketType, port: VsockPort?) {
+    /// Who connects, and how the guest's port is known.
+    enum Purpose: BitwiseCopyable, Equatable {
+        /// Programs that name the port in a line.
+        case clients
+        /// Programs that are all connected to one port.
+        case port(VsockPort)
+        /// Services of other guests, which name both addresses in a line.
+        case siblings
+    }
+
+    init(listener: UnixListener, type: PacketType, purpose: Purpose) {
         self.listener = listener
         self.type = type
-        self.port = port
+        self.purpose = purpose
     }
 
     /// The tag of an entrance in the event loop: negative, since connections have the numbers of

@@ -257,6 +257,14 @@ struct HostSocket: ~Copyable {
         }
     }
 
+    /// Whether somebody on the host still has the other end, or has left bytes to be read.
+    var hasPeer: Bool {
+        switch descriptor {
+        case .none: false
+        case .some(let socket): !UnixSocket.peerHasGone(socket) || hasWaitingBytes
+        }
+    }
+
     /// Whether bytes of the host wait to be read; false at their end.
     var hasWaitingBytes: Bool {
         switch descriptor {

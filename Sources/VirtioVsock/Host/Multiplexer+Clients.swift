@@ -26,9 +26,11 @@ extension Multiplexer {
     /// - Parameters:
     ///   - path: of the socket.
     ///   - type: whether clients exchange bytes or messages.
-    ///   - port: the guest's port that every client is connected to; nil when clients name it.
+    ///   - purpose: who connects there.
     /// - Throws: why the path cannot be listened at.
-    func listen(at path: String, type: PacketType, port: VsockPort?) throws(VsockError) {
+    func listen(
+        at path: String, type: PacketType, purpose: Entrance.Purpose
+    ) throws(VsockError) {
         guard let address = UnixAddress(path: path) else { throw .illegalPath(path) }
         let made: UnixListener
         do {
@@ -36,7 +38,7 @@ extension Multiplexer {
         } catch {
             throw .listener(error)
         }
-        var entrance = Entrance(listener: made, type: type, port: port)
+        var entrance = Entrance(listener: made, type: type, purpose: purpose)
         do {
             entrance.registration = try loop.add(
                 made.descriptorNumber, interest: .readable, handler: self,
@@ -101,7 +103,8 @@ extension Multiplexer {
         table.slots[slot].connection.phase = .handshaking
         table.slots[slot].handshake = HandshakeParser()
         table.slots[slot].clientType = entrance.type
-        table.slots[slot].namesPort = entrance.port == nil
+        table.slots[slot].purpose = entrance.purpose
+        table.slots[slot].askedAt = loop.now
         wait(slot, .handshake)
         do {
             try table.slots[slot].host.open(socket, loop: loop, handler: self, tag: slot)
@@ -110,17 +113,31 @@ extension Multiplexer {
             release(slot)
             return
         }
-        if let port = entrance.port {
-            connectToGuest(slot, port)
-        } else {
-            readHandshake(slot)
+        greet(slot)
+    }
+
+    /// Goes on with a client that has not named a port yet.
+    private func greet(_ slot: Int) {
+        switch table.slots[slot].purpose {
+        case .clients: readHandshake(slot)
+        case .port(let port): connectToGuest(slot, port)
+        case .siblings: readIntroduction(slot)
         }
+    }
+
+    /// A client that has no connection yet has said something, or gone.
+    func handshakeReady(_ slot: Int, _ readiness: Readiness) {
+        guard table.slots[slot].patience == .guest else {
+            greet(slot)
+            return
+        }
+        if readiness.contains(.hangUp), !table.slots[slot].host.hasWaitingBytes { release(slot) }
     }
 
     // MARK: The line
 
     /// Goes on with a client's line, as far as it has come.
-    func readHandshake(_ slot: Int) {
+    private func readHandshake(_ slot: Int) {
         var parser = table.slots[slot].handshake
         do {
             switch try table.slots[slot].host.readHandshake(&parser) {
@@ -138,13 +155,27 @@ extension Multiplexer {
         }
     }
 
-    private func connectToGuest(_ slot: Int, _ guestPort: VsockPort) {
+    /// Asks the guest for a client's connection.
+    ///
+    /// - Parameters:
+    ///   - slot: of the client.
+    ///   - guestPort: what it wants.
+    ///   - siblingKey: the address of a sibling guest that asks; nil for a program on the host.
+    func connectToGuest(
+        _ slot: Int, _ guestPort: VsockPort, from siblingKey: ConnectionKey? = nil
+    ) {
         table.removeWaiting(slot)
+        table.slots[slot].wantedPort = guestPort
         let isServed = table.slots[slot].clientType == .stream || carriesMessages
-        guard hasDriver, isServed, connectionCount <= options.connectionLimit,
-            let key = unusedKey(guestPort)
-        else {
+        guard options.ports.permit(.guest, guestPort) else {
+            counters.value.forbiddenConnects &+= 1
             release(slot)
+            return
+        }
+        guard hasDriver, isServed, connectionCount <= options.connectionLimit,
+            let key = siblingKey ?? unusedKey(guestPort), table.find(key) == nil
+        else {
+            if siblingKey != nil || !waitForGuest(slot) { release(slot) }
             return
         }
         counters.value.requestsToGuest &+= 1
@@ -153,6 +184,7 @@ extension Multiplexer {
         beginMessages(slot)
         table.slots[slot].connection.beginConnectingToGuest(key: key)
         table.slots[slot].expectedBuffers = 1
+        table.slots[slot].traffic = VsockTraffic()
         table.insert(slot)
         wait(slot, .response)
         refresh(slot)
@@ -177,18 +209,26 @@ extension Multiplexer {
     /// The guest has accepted: the client is told, then payload flows.
     func clientAccepted(_ slot: Int) {
         table.removeWaiting(slot)
-        if table.slots[slot].namesPort { answerClient(slot) }
+        answerClient(slot)
         // Its bytes, and their end, may have come before there was a connection to note it in.
         table.slots[slot].connection.hostReadable(isEnding: true)
         refresh(slot)
     }
 
     private func answerClient(_ slot: Int) {
-        let port = table.slots[slot].connection.key.peerPort.rawValue
-        let line = Array("OK \(port)\n".utf8)
+        guard let line = answer(slot) else { return }
         if !table.slots[slot].host.deliverOwn(line.span, loop: loop) {
             // A client that reads no answer may still have something to say.
             table.slots[slot].connection.hostShutDown(.receive)
+        }
+    }
+
+    /// What a client reads when the guest has accepted; nil for nothing.
+    private func answer(_ slot: Int) -> [UInt8]? {
+        switch table.slots[slot].purpose {
+        case .clients: Array("OK \(table.slots[slot].connection.key.peerPort.rawValue)\n".utf8)
+        case .siblings: Array("OK\n".utf8)
+        case .port: nil
         }
     }
 

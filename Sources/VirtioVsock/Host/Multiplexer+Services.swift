@@ -12,17 +12,20 @@ extension Multiplexer {
     /// - Returns: false when there is no room for one.
     func open(_ header: VsockHeader, _ type: PacketType) -> Bool {
         counters.value.requestsFromGuest &+= 1
+        let key = key(of: header)
+        guard options.ports.permit(.host, key.peerPort) else {
+            counters.value.forbiddenConnects &+= 1
+            return false
+        }
         guard connectionCount < options.connectionLimit, let slot = table.allocate() else {
             return false
         }
-        let key = ConnectionKey(
-            peer: .host, peerPort: VsockPort(rawValue: header.destinationPort),
-            guestPort: VsockPort(rawValue: header.sourcePort))
         table.slots[slot].connection = Connection(
             key: key, type: type, allocation: options.bufferByteCount)
         table.slots[slot].connection.open(with: header)
         table.slots[slot].connection.phase = .connectingToHost
         table.slots[slot].expectedBuffers = 1
+        table.slots[slot].traffic = VsockTraffic()
         table.slots[slot].askedAt = loop.now
         table.insert(slot)
         connectToHost(slot)
@@ -44,20 +47,30 @@ extension Multiplexer {
         table.slots[slot].connection.limitCredit(to: limit)
     }
 
+    private func dial(_ slot: Int) throws(Errno) -> OwnedDescriptor {
+        let key = table.slots[slot].connection.key
+        let type = table.slots[slot].connection.type
+        if key.peer != .host { return try dialSibling(key, type) }
+        guard let address = UnixAddress(path: servicePath(key.peerPort.rawValue)) else {
+            throw .fileNameTooLong
+        }
+        return try UnixSocket.connect(to: address, kind: type.socketKind)
+    }
+
     /// Tries to connect to the listener of the port.
     ///
     /// A listener whose backlog is full is tried again for a while: there is no event for its end.
     func connectToHost(_ slot: Int) {
         let port = table.slots[slot].connection.key.peerPort.rawValue
         do throws(Errno) {
-            guard let address = UnixAddress(path: servicePath(port)) else {
-                throw .fileNameTooLong
-            }
-            let kind = table.slots[slot].connection.type.socketKind
-            let socket = try UnixSocket.connect(to: address, kind: kind)
+            let socket = try dial(slot)
             try table.slots[slot].host.open(socket, loop: loop, handler: self, tag: slot)
             beginMessages(slot)
-            table.slots[slot].connection.connectedToHost()
+            if table.slots[slot].connection.key.peer == .host {
+                table.slots[slot].connection.connectedToHost()
+            } else {
+                try introduce(slot)
+            }
         } catch {
             let limit = options.connectTimeout.wholeNanoseconds
             let end = table.slots[slot].askedAt.advanced(byNanoseconds: limit)

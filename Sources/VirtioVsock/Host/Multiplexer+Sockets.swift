@@ -11,14 +11,16 @@ extension Multiplexer: EventHandler {
         }
         switch table.slots[tag].connection.phase {
         case .handshaking:
-            readHandshake(tag)
+            handshakeReady(tag, readiness)
+        case .connectingToHost:
+            siblingReady(tag)
         case .connectingToGuest:
             clientReady(tag, readiness)
         case .established:
             hostReady(tag, readiness)
         case .resetting, .lingering:
             lingererReady(tag, readiness)
-        case .free, .connectingToHost, .closing:
+        case .free, .closing:
             break
         }
     }
@@ -90,6 +92,7 @@ extension Multiplexer: EventHandler {
     /// The guest has no part in the connection any more: its ports are free, and its slot as soon
     /// as the host has taken what was sent before.
     func forgotten(_ slot: Int) {
+        if waitAfterRefusal(slot) { return }
         table.remove(slot)
         table.removeReady(slot)
         if !table.slots[slot].host.isWaiting || !table.slots[slot].host.isOpen {

@@ -9,8 +9,12 @@ struct ConnectionSlot: ~Copyable {
     var handshake = HandshakeParser()
     /// Whether the client exchanges bytes or messages.
     var clientType = PacketType.stream
-    /// Whether the client has named the guest's port, and reads an answer.
-    var namesPort = true
+    /// Who the client is.
+    var purpose = Entrance.Purpose.clients
+    /// The port of the guest that the client wants.
+    var wantedPort = VsockPort.any
+    /// What has passed so far.
+    var traffic = VsockTraffic()
     /// The rest of a message for the guest (SEQPACKET).
     var message = ByteQueue()
 
@@ -25,7 +29,8 @@ struct ConnectionSlot: ~Copyable {
     var patience: Patience?
     /// When the wait is over.
     var deadline = Instant(nanoseconds: 0)
-    /// When the guest asked for a connection that the host's listener has no room for yet.
+    /// When the guest asked for a connection that the host's listener has no room for yet, or a
+    /// client came.
     var askedAt = Instant(nanoseconds: 0)
 }
 
@@ -35,8 +40,10 @@ enum Patience: Int, CaseIterable {
     case handshake
     /// Room in the backlog of the host's listener, before the next try.
     case connectRetry
-    /// The guest's RESPONSE.
+    /// The guest's RESPONSE, or that of a sibling's service.
     case response
+    /// A guest that is not there, or does not listen, before the next try.
+    case guest
     /// The guest's RST, or that it has forgotten the connection by itself.
     case closing
     /// A slow reader on the host.

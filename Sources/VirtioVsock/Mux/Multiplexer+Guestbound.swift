@@ -20,7 +20,7 @@ extension Multiplexer {
 
     /// Sends what is owed and what there is, as far as receive buffers and the budget go.
     func serveGuestbound() {
-        guard !isStarved, let queue = guestboundQueue else { return }
+        guard !isStarved, !events.awaitsDriver, let queue = guestboundQueue else { return }
         var budget = Self.bytesPerTurn
         var isIdle = true
         while budget > 0 && !isStarved {
@@ -74,7 +74,11 @@ extension Multiplexer {
             return false
         }
         table.slots[slot].connection.sent(operation)
-        if operation == .creditRequest { counters.value.creditStalls &+= 1 }
+        table.slots[slot].traffic.packetsToGuest &+= 1
+        if operation == .creditRequest {
+            counters.value.creditStalls &+= 1
+            table.slots[slot].traffic.creditStalls &+= 1
+        }
         if operation == .shutdown && table.slots[slot].connection.phase == .closing {
             table.slots[slot].host.close(loop: loop)
             wait(slot, .closing)
@@ -85,7 +89,9 @@ extension Multiplexer {
     private func send(_ header: VsockHeader, _ queue: Virtqueue) -> Bool {
         pieces[0].removeAll()
         guard let buffer = takeReceiveBuffer(queue, payloadByteCount: 0) else { return false }
-        header.store(to: pieces[0].slice(buffer.writablePieces))
+        let target = pieces[0].slice(buffer.writablePieces)
+        header.store(to: target)
+        capture?.record(header, target)
         put(buffer, byteCount: 0, queue)
         return true
     }
@@ -217,7 +223,9 @@ extension Multiplexer {
             let room = payloadRoom(buffer)
             let length = min(room, left)
             header.length = UInt32(truncatingIfNeeded: length)
-            header.store(to: pieces[0].slice(buffer.writablePieces))
+            let target = pieces[0].slice(buffer.writablePieces)
+            header.store(to: target)
+            if let capture { capture.record(header, target) }
             table.slots[slot].connection.sentPayload(length, fillsBuffer: length == room)
             left &-= length
             used &+= 1
@@ -231,7 +239,15 @@ extension Multiplexer {
             rest &-= length
         }
         counters.value.bytesToGuest &+= UInt64(byteCount)
-        table.slots[slot].expectedBuffers =
-            used == offeredCount ? min(offeredCount * 2, Self.buffersPerRead) : max(1, used)
+        table.slots[slot].traffic.packetsToGuest &+= UInt64(used)
+        table.slots[slot].traffic.bytesToGuest &+= UInt64(byteCount)
+        table.slots[slot].expectedBuffers = expectation(offered: offeredCount, used: used)
+    }
+
+    /// How many buffers to offer next time: more while all are used, fewer only when most are not,
+    /// since an empty buffer costs less than another system call.
+    private func expectation(offered: Int, used: Int) -> Int {
+        if used == offered { return min(offered * 2, Self.buffersPerRead) }
+        return used < offered / 8 ? offered / 2 : offered
     }
 }

@@ -92,6 +92,7 @@ extension Multiplexer {
             isSignalDue = true
             return
         }
+        if let capture { capture.record(header, packet) }
         let room = buffer.readableLength &- UInt64(VsockHeader.byteCount)
         let isWhole = UInt64(header.length) <= room && buffer.writablePieceCount == 0
         guard let slot = find(header) else {
@@ -109,13 +110,14 @@ extension Multiplexer {
         }
         if slot != runSlot { endRun() }
         if header.operation != Operation.creditUpdate.rawValue { isSignalDue = true }
+        table.slots[slot].traffic.packetsFromGuest &+= 1
         perform(table.slots[slot].connection.receive(header), slot, header, packet)
     }
 
     /// The connection that a packet belongs to; nil when there is none of its ports and type.
     @inline(__always)
     private func find(_ header: VsockHeader) -> Int? {
-        guard header.destinationCID == UInt64(ContextID.host.rawValue),
+        guard header.destinationCID >> 32 == 0,
             let slot = table.find(key(of: header)),
             table.slots[slot].connection.type.rawValue == header.type
         else { return nil }
@@ -123,9 +125,10 @@ extension Multiplexer {
     }
 
     @inline(__always)
-    private func key(of header: VsockHeader) -> ConnectionKey {
+    func key(of header: VsockHeader) -> ConnectionKey {
         ConnectionKey(
-            peer: .host, peerPort: VsockPort(rawValue: header.destinationPort),
+            peer: ContextID(rawValue: UInt32(truncatingIfNeeded: header.destinationCID)),
+            peerPort: VsockPort(rawValue: header.destinationPort),
             guestPort: VsockPort(rawValue: header.sourcePort))
     }
 
@@ -137,8 +140,8 @@ extension Multiplexer {
         endRun()
         if header.operation == Operation.reset.rawValue { return }
         if isWhole, header.operation == Operation.request.rawValue,
-            header.destinationCID == UInt64(ContextID.host.rawValue),
-            let type = PacketType(rawValue: header.type), isServed(type)
+            isReachable(header.destinationCID), let type = PacketType(rawValue: header.type),
+            isServed(type)
         {
             if table.find(key(of: header)) == nil, open(header, type) { return }
         }
@@ -177,6 +180,9 @@ extension Multiplexer {
         case .shutDown:
             guestShutDown(slot)
         case .reset:
+            counters.value.violations &+= 1
+            hostboundEnded(slot)
+        case .closed:
             hostboundEnded(slot)
         case .forgotten:
             forgotten(slot)
@@ -203,6 +209,7 @@ extension Multiplexer {
             let part = gathered[0].slice(start..<end)
             let byteCount = part.byteCount
             counters.value.bytesFromGuest &+= UInt64(byteCount)
+            table.slots[slot].traffic.bytesFromGuest &+= UInt64(byteCount)
             let delivery = table.slots[slot].host.deliver(part, byteCount: byteCount, loop: loop)
             account(delivery, slot)
             start = end
@@ -216,6 +223,7 @@ extension Multiplexer {
         let byteCount = Int(header.length)
         gathered[0].append(packet, from: VsockHeader.byteCount, byteCount: byteCount)
         counters.value.bytesFromGuest &+= UInt64(byteCount)
+        table.slots[slot].traffic.bytesFromGuest &+= UInt64(byteCount)
         let delivery = table.slots[slot].host.deliverMessagePart(
             gathered[0].all, byteCount: byteCount,
             endsMessage: header.flags & MessageFlags.endOfMessage != 0, loop: loop)

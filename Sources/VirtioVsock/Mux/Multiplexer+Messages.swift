@@ -64,6 +64,9 @@ extension Multiplexer {
         let target = pieces[0].slice(buffer.writablePieces)
         header.store(to: target)
         table.slots[slot].message.moveFirst(length, to: target, at: VsockHeader.byteCount)
+        capture?.record(header, target)
+        table.slots[slot].traffic.packetsToGuest &+= 1
+        table.slots[slot].traffic.bytesToGuest &+= UInt64(length)
         table.slots[slot].connection.sentPayload(length, fillsBuffer: length == room)
         if length == left { table.slots[slot].connection.isMidMessage = false }
         put(buffer, byteCount: length, queue)

@@ -13,6 +13,7 @@ extension Multiplexer {
         case .handshake: options.handshakeTimeout
         case .connectRetry: Self.connectRetryInterval
         case .response: options.connectTimeout
+        case .guest: Self.guestRetryInterval
         case .closing: options.closeTimeout
         case .linger: options.lingerTimeout
         }
@@ -61,6 +62,8 @@ extension Multiplexer {
             release(slot)
         case .connectRetry:
             connectToHost(slot)
+        case .guest:
+            askGuestAgain(slot)
         case .response:
             counters.value.failedConnects &+= 1
             abandon(slot)

@@ -24,6 +24,8 @@ final class Multiplexer {
         case acceptAgain
         /// The guest has not been signalled yet for packets that it may not be waiting for.
         case signal
+        /// The driver has had long enough to read an event.
+        case event
     }
 
     /// Pieces that one system call takes (IOV_MAX).
@@ -57,6 +59,10 @@ final class Multiplexer {
     /// Packets of the guest that it has not been signalled for.
     var unsignalledCount = 0
     var signalTimerIsSet = false
+    /// What is to be told on the event queue.
+    var events = EventState()
+    /// Where every packet is written; nil when none is.
+    let capture: PacketCapture?
 
     // MARK: Scratch, kept so that nothing is allocated in a turn
 
@@ -93,7 +99,11 @@ final class Multiplexer {
     /// When the timer for the earliest deadline fires; nil when it is not set.
     var patienceTimer: (token: TimerToken, deadline: Instant)?
 
-    init(loop: EventLoop, options: VsockOptions, guest: ContextID, log: Logger) {
+    init(
+        loop: EventLoop, options: VsockOptions, guest: ContextID, log: Logger,
+        capture: PacketCapture?
+    ) {
+        self.capture = capture
         self.loop = loop
         self.options = options
         self.guest = guest
@@ -105,7 +115,8 @@ final class Multiplexer {
     /// Connections, open or closing: without clients that have not named a port, and without
     /// those that the guest has forgotten.
     var connectionCount: Int {
-        table.count - table.waitingCount(.handshake) - table.waitingCount(.linger)
+        table.count - table.waitingCount(.handshake) - table.waitingCount(.guest)
+            - table.waitingCount(.linger)
     }
 
     /// Has the work of a turn done at its end.
@@ -124,7 +135,7 @@ final class Multiplexer {
 
     private var hasMoreToDo: Bool {
         if hostboundIsDue && hostboundQueue != nil && !resets.isFull { return true }
-        return !isStarved && guestboundQueue != nil
+        return !isStarved && guestboundQueue != nil && !events.awaitsDriver
             && (resets.count > 0 || table.firstReady != nil)
     }
 }
@@ -132,8 +143,10 @@ final class Multiplexer {
 extension Multiplexer: DeferredWork {
     func performDeferredWork() {
         isServing = true
+        serveEvents()
         serveHostbound()
         serveGuestbound()
+        capture?.flush()
         isServing = false
         if hasMoreToDo && !nextTurnIsSet {
             nextTurnIsSet = true
@@ -156,6 +169,8 @@ extension Multiplexer: TimerHandler {
         case .signal:
             signalTimerIsSet = false
             signalNow()
+        case .event:
+            endEventWait()
         case nil:
             break
         }
@@ -170,7 +185,7 @@ extension Multiplexer {
         queue.suppressNotifications()
         guestboundQueue = queue
         isStarved = false
-        hasDriver = true
+        noteStart(of: queue)
         deferTurn()
     }
 
@@ -179,7 +194,7 @@ extension Multiplexer {
         if resets.count == 0 { resets = ResetStore(capacity: queue.size) }
         hostboundQueue = queue
         hostboundIsDue = true
-        hasDriver = true
+        noteStart(of: queue)
         deferTurn()
     }
 
@@ -216,6 +231,7 @@ extension Multiplexer {
         hostboundQueue = nil
         hostboundIsDue = false
         isStarved = false
+        events = EventState()
         resets.removeAll()
         for slot in table.indices {
             switch table.slots[slot].connection.phase {

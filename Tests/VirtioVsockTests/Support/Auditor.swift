@@ -5,6 +5,7 @@ import Testing
 /// Watches every packet that passes, and holds the device to what must be true of all of them.
 struct Auditor {
     private struct Address: Hashable {
+        var peer: UInt64
         var peerPort: UInt32
         var guestPort: UInt32
     }
@@ -31,18 +32,23 @@ struct Auditor {
     /// Addresses that the guest wrote to beside the host's.
     private var foreignAddresses: Set<UInt64> = []
     private let guestCID: UInt64
+    /// Whom the guest can reach: the host, and siblings.
+    private let peers: Set<UInt64>
 
-    init(guestCID: UInt64) {
+    init(guestCID: UInt64, siblings: Set<UInt64> = []) {
         self.guestCID = guestCID
+        peers = siblings.union([2])
     }
 
     /// The guest sends a packet.
     mutating func guestSent(_ packet: Packet) {
-        if packet.destinationCID != 2 {
+        if !peers.contains(packet.destinationCID) {
             foreignAddresses.insert(packet.destinationCID)
             return
         }
-        let address = Address(peerPort: packet.destinationPort, guestPort: packet.sourcePort)
+        let address = Address(
+            peer: packet.destinationCID, peerPort: packet.destinationPort,
+            guestPort: packet.sourcePort)
         var account = accounts[address] ?? Account()
         if packet.operation == Packet.request {
             account = Account()
@@ -76,11 +82,12 @@ struct Auditor {
         #expect(packet.destinationCID == guestCID, "addressed to the guest")
         #expect(packet.claimedLength == UInt32(packet.payload.count), "used_len is 44 + len")
         if packet.operation != Packet.readWrite { #expect(packet.payload.isEmpty) }
-        if packet.sourceCID != 2 {
+        if !peers.contains(packet.sourceCID) {
             #expect(packet.operation == Packet.reset && foreignAddresses.contains(packet.sourceCID))
             return
         }
-        let address = Address(peerPort: packet.sourcePort, guestPort: packet.destinationPort)
+        let address = Address(
+            peer: packet.sourceCID, peerPort: packet.sourcePort, guestPort: packet.destinationPort)
         var account = accounts[address] ?? Account()
         if packet.operation == Packet.request {
             #expect(account.isOver || accounts[address] == nil, "ports are not used too early")

@@ -16,6 +16,7 @@ final class GuestStream {
     let guestPort: UInt32
     var allocation: UInt32
     let type: UInt16
+    let peer: UInt64
     private(set) var state = State.closed
     /// Whether RST came.
     private(set) var wasReset = false
@@ -48,8 +49,9 @@ final class GuestStream {
 
     init(
         _ guest: FakeGuest, peerPort: UInt32, guestPort: UInt32, allocation: UInt32,
-        type: UInt16 = 1
+        type: UInt16 = 1, peer: UInt64 = 2
     ) {
+        self.peer = peer
         self.type = type
         self.guest = guest
         self.peerPort = peerPort
@@ -59,13 +61,16 @@ final class GuestStream {
     }
 
     func owns(_ packet: Packet) -> Bool {
-        packet.sourcePort == peerPort && packet.destinationPort == guestPort && state != .closed
+        packet.sourceCID == peer && packet.sourcePort == peerPort
+            && packet.destinationPort == guestPort && state != .closed
     }
 
     // MARK: Sending
 
     func packet(_ operation: UInt16) -> Packet {
         var packet = Packet()
+        packet.sourceCID = guest.cid
+        packet.destinationCID = peer
         packet.sourcePort = guestPort
         packet.destinationPort = peerPort
         packet.operation = operation

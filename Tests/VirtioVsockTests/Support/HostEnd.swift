@@ -47,13 +47,18 @@ final class HostEnd {
     func write(_ text: String) -> Int { write(Array(text.utf8)) }
 
     /// Reads what is there, at most `limit` bytes.
-    func read(_ limit: Int = 1 << 20) -> Outcome {
+    func read(_ limit: Int = 1 << 20) -> Outcome { receive(limit, 0) }
+
+    private func receive(_ limit: Int, _ flags: Int32) -> Outcome {
         var bytes = [UInt8](repeating: 0, count: limit)
         // SAFETY: fills the array, no further than its end.
-        let count = unsafe recv(number, &bytes, limit, Int32(MSG_DONTWAIT))
+        let count = unsafe recv(number, &bytes, limit, flags | Int32(MSG_DONTWAIT))
         if count < 0 { return errno == EAGAIN ? .wouldBlock : .failed(errno) }
         return count == 0 ? .endOfFile : .bytes(Array(bytes.prefix(count)))
     }
+
+    /// Shows what is there, at most `limit` bytes, and leaves it there.
+    func peek(_ limit: Int) -> Outcome { receive(limit, Int32(MSG_PEEK)) }
 
     /// Reads what is there as text; empty when there is nothing.
     func readText() -> String {

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Driver
+import LinuxIO
+import Testing
+
+@testable import VirtioVsock
+
+@Suite("The event queue")
+struct EventTests {
+    /// A device whose driver somebody else has served before.
+    private func resumed(_ format: RingFormat) throws -> FakeGuest {
+        let guest = try FakeGuest(.init(format: format, hasEventQueue: true))
+        _ = try guest.accept(at: 22)
+        guest.streams = []
+        let bases = guest.bases
+        guest.stop()
+        guest.device.reset()
+        guest.forgetAccounts()
+        try guest.start(at: bases)
+        return guest
+    }
+
+    private func postEventBuffers(_ guest: FakeGuest, _ count: Int) {
+        for _ in 0..<count {
+            let chain = Chain(writable: [guest.memory.segment(byteCount: 4)])
+            _ = guest.eventRing.add(chain, tag: 0)
+        }
+        if guest.eventRing.publish() { guest.device.driverNotified(queueAt: 2) }
+    }
+
+    private func events(_ guest: FakeGuest) throws -> [[UInt8]] {
+        var events: [[UInt8]] = []
+        while let used = try guest.eventRing.reap() {
+            events.append(guest.eventRing.writtenBytes(of: used))
+        }
+        return events
+    }
+
+    @Test(
+        "tells a driver that went on from somebody else that its connections are gone, once",
+        arguments: RingFormat.allCases)
+    func transportReset(_ format: RingFormat) throws {
+        let guest = try resumed(format)
+        postEventBuffers(guest, 7)
+        guest.settle()
+        #expect(try events(guest) == [[0, 0, 0, 0]])
+        postEventBuffers(guest, 1)
+        guest.settle()
+        #expect(try events(guest) == [])
+        #expect(guest.device.statistics.transportResets == 1)
+        _ = try guest.accept(at: 22)
+    }
+
+    @Test("waits for a buffer, and holds packets back until the driver has read the event")
+    func gate() throws {
+        let guest = try resumed(.split)
+        guest.settle()
+        postEventBuffers(guest, 7)
+        guest.settle()
+        #expect(try events(guest).count == 1)
+        let client = try guest.client()
+        client.write("CONNECT 22\n")
+        guest.settle()
+        #expect(guest.takeReceived().isEmpty)
+        postEventBuffers(guest, 1)
+        guest.settle()
+        #expect(guest.takeReceived().map(\.operation) == [Packet.request])
+    }
+
+    @Test("does not hold packets back for more than a second")
+    func silentDriver() throws {
+        let guest = try resumed(.split)
+        postEventBuffers(guest, 7)
+        guest.settle()
+        let client = try guest.client()
+        client.write("CONNECT 22\n")
+        guest.settle()
+        #expect(guest.takeReceived().isEmpty)
+        guest.advance(by: .seconds(1))
+        #expect(guest.takeReceived().map(\.operation) == [Packet.request])
+    }
+
+    @Test("is left alone by a driver that starts anew", arguments: RingFormat.allCases)
+    func freshDriver(_ format: RingFormat) throws {
+        let guest = try FakeGuest(.init(format: format, hasEventQueue: true))
+        postEventBuffers(guest, 7)
+        guest.settle()
+        #expect(try events(guest) == [])
+        _ = try guest.accept(at: 22)
+    }
+}
