@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// benchmark KIND BYTES TOTAL VHOST-USER-SOCKET PATH PID: one run against the daemon PID; prints what was moved a
+// second, the daemon's processor time and its system calls (when COUNTS names the file that counts them).
+//
+// KIND: in (host to guest), out (guest to host), ping (64-byte round trips), guest-connects, host-connects.
+// benchmark relay-in|relay-out BYTES TOTAL [BUFFER]: a process that copies between two socket pairs, with a buffer of
+// BUFFER bytes (BYTES). The end that stands for the guest has 256 buffers, as the guest has, and uses them in turn.
+
+#define _GNU_SOURCE
+#include "guest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static char data[65536];
+static const char *path;
+static uint64_t *counts;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+// Processor seconds of a process so far, threads included.
+static double processor(int pid) {
+    char name[64], text[1024];
+    snprintf(name, sizeof name, "/proc/%d/task", pid);
+    double sum = 0;
+    // schedstat: nanoseconds on a processor, exact to the switch.
+    char command[128];
+    snprintf(command, sizeof command, "cat /proc/%d/task/*/schedstat", pid);
+    FILE *file = popen(command, "r");
+    while (fgets(text, sizeof text, file)) sum += strtod(text, NULL) * 1e-9;
+    pclose(file);
+    return sum;
+}
+
+static int connect_to(const char *name) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", name);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    while (connect(fd, (void *)&address, sizeof address) != 0)
+        if (errno != EAGAIN) fail(name);
+    return fd;
+}
+
+static int listen_at(const char *name) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", name);
+    unlink(name);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (bind(fd, (void *)&address, sizeof address) != 0 || listen(fd, 4096) != 0) fail(name);
+    return fd;
+}
+
+static void write_all(int fd, uint64_t total, size_t size) {
+    while (total > 0) {
+        ssize_t done = write(fd, data, total < size ? total : size);
+        if (done <= 0) fail("write");
+        total -= done;
+    }
+}
+
+static void read_all(int fd, uint64_t total, size_t size) {
+    while (total > 0) {
+        ssize_t done = read(fd, data, total < size ? total : size);
+        if (done <= 0) fail("read");
+        total -= done;
+    }
+}
+
+// The host's client: names the port, waits for the answer.
+static int open_client(void) {
+    int fd = connect_to(path);
+    if (write(fd, "CONNECT 4000\n", 13) != 13) fail("CONNECT");
+    char line[16] = "";
+    for (size_t length = 0; length == 0 || line[length - 1] != '\n';) {
+        ssize_t done = read(fd, line + length, 1);
+        if (done != 1) fail("OK");
+        length++;
+    }
+    if (memcmp(line, "OK ", 3) != 0) fail("OK line");
+    return fd;
+}
+
+// The host's half, in a process of its own. A byte on `go` starts it.
+static void host(const char *kind, size_t size, uint64_t total, int go) {
+    char byte;
+    if (strcmp(kind, "guest-connects") == 0) {
+        char name[108];
+        snprintf(name, sizeof name, "%s_5000", path);
+        int listener = listen_at(name);
+        if (write(go, "r", 1) != 1) fail("ready");
+        for (uint64_t index = 0; index < total; index++) {
+            int fd = accept(listener, NULL, NULL);
+            if (fd < 0) fail("accept");
+            close(fd);
+        }
+        exit(0);
+    }
+    if (strcmp(kind, "host-connects") == 0) {
+        if (write(go, "r", 1) != 1 || read(go, &byte, 1) != 1) fail("go");
+        for (uint64_t index = 0; index < total; index++) close(open_client());
+        exit(0);
+    }
+    int fd = open_client();
+    if (read(go, &byte, 1) != 1) fail("go");
+    if (strcmp(kind, "in") == 0) write_all(fd, total, size);
+    if (strcmp(kind, "out") == 0) read_all(fd, total, 65536);
+    if (strcmp(kind, "ping") == 0)
+        for (uint64_t index = 0; index < total; index++) {
+            if (write(fd, data, size) != (ssize_t)size) fail("ping");
+            read_all(fd, size, size);
+        }
+    if (write(go, "d", 1) != 1 || read(go, &byte, 1) != 1) fail("done");
+    exit(0);
+}
+
+static void take_credit(struct stream *stream, struct header *header) {
+    stream->peer_forwarded = header->forward_count;
+    stream->peer_allocation = header->buffer_allocation;
+}
+
+static uint32_t credit(struct stream *stream) {
+    uint32_t limit = stream->peer_allocation < CREDIT ? stream->peer_allocation : CREDIT;
+    return limit - (stream->sent - stream->peer_forwarded);
+}
+
+// Accepts the host's connection.
+static void accept_client(struct guest *guest, struct stream *stream) {
+    struct header *header;
+    while (!(header = guest_receive(guest))) guest_wait(guest);
+    if (header->operation != REQUEST || header->destination_port != 4000) fail("REQUEST");
+    *stream = (struct stream){.guest_port = 4000, .host_port = header->source_port};
+    take_credit(stream, header);
+    guest_post(guest);
+    guest_send(guest, stream, RESPONSE, 0, 0);
+    guest_publish(guest);
+}
+
+// Credit updates every 64 KiB, as Linux and the published comparison do.
+static void consume(struct guest *guest, struct stream *stream, struct header *header) {
+    take_credit(stream, header);
+    stream->received += header->length;
+    if (stream->received - stream->reported >= 65536) {
+        guest_reap(guest);
+        guest_send(guest, stream, CREDIT_UPDATE, 0, 0);
+        guest_publish(guest);
+    }
+}
+
+static void run_in(struct guest *guest, struct stream *stream, uint64_t total) {
+    while (total > 0) {
+        struct header *header;
+        bool any = false;
+        while ((header = guest_receive(guest))) {
+            any = true;
+            if (header->operation == READ_WRITE) total -= header->length;
+            consume(guest, stream, header);
+        }
+        guest_post(guest);
+        if (!any && total > 0) guest_wait(guest);
+    }
+}
+
+static void run_out(struct guest *guest, struct stream *stream, size_t size, uint64_t total) {
+    while (total > 0) {
+        struct header *header;
+        while ((header = guest_receive(guest))) {
+            if (header->operation != CREDIT_UPDATE) fail("unexpected packet");
+            take_credit(stream, header);
+        }
+        guest_post(guest);
+        unsigned room = guest_reap(guest);
+        bool any = false;
+        while (room > 0 && total > 0 && credit(stream) >= size) {
+            guest_send(guest, stream, READ_WRITE, 0, size);
+            total -= size;
+            room--;
+            any = true;
+        }
+        guest_publish(guest);
+        if (!any) guest_wait(guest);
+    }
+}
+
+static void run_ping(struct guest *guest, struct stream *stream, size_t size, uint64_t total) {
+    uint64_t left = total * size;
+    while (left > 0) {
+        struct header *header;
+        uint32_t echo = 0;
+        while ((header = guest_receive(guest))) {
+            take_credit(stream, header);
+            stream->received += header->length;
+            echo += header->length;
+        }
+        guest_post(guest);
+        if (echo == 0) {
+            guest_wait(guest);
+            continue;
+        }
+        guest_reap(guest);
+        guest_send(guest, stream, READ_WRITE, 0, echo);
+        guest_publish(guest);
+        left -= echo;
+    }
+}
+
+// Connections that the guest asks for, 64 at once, each closed by the host as soon as it is accepted.
+static void run_guest_connects(struct guest *guest, uint64_t total) {
+    uint32_t next = 1024;
+    uint64_t started = 0, ended = 0;
+    while (ended < total) {
+        struct header *header;
+        bool any = false;
+        while ((header = guest_receive(guest))) {
+            struct stream stream = {.guest_port = header->destination_port, .host_port = header->source_port};
+            any = true;
+            if (header->operation == RESPONSE) continue;
+            if (header->operation != SHUTDOWN) fail("expected SHUTDOWN");
+            if ((header->flags & 3) != 3) continue;
+            if (guest_reap(guest) == 0) fail("no room to answer");
+            guest_send(guest, &stream, RESET, 0, 0);
+            ended++;
+        }
+        guest_post(guest);
+        unsigned room = guest_reap(guest);
+        while (started < total && started - ended < 64 && room > 80) {
+            struct stream stream = {.guest_port = next++, .host_port = 5000};
+            guest_send(guest, &stream, REQUEST, 0, 0);
+            started++;
+            room--;
+            any = true;
+        }
+        guest_publish(guest);
+        if (!any) guest_wait(guest);
+    }
+}
+
+static void run_host_connects(struct guest *guest, uint64_t total) {
+    uint64_t ended = 0;
+    while (ended < total) {
+        struct header *header;
+        bool any = false;
+        while ((header = guest_receive(guest))) {
+            struct stream stream = {.guest_port = header->destination_port, .host_port = header->source_port};
+            any = true;
+            guest_reap(guest);
+            if (header->operation == REQUEST) guest_send(guest, &stream, RESPONSE, 0, 0);
+            if (header->operation == SHUTDOWN && (header->flags & 3) == 3) {
+                guest_send(guest, &stream, RESET, 0, 0);
+                ended++;
+            }
+        }
+        guest_post(guest);
+        guest_publish(guest);
+        if (!any) guest_wait(guest);
+    }
+}
+
+// Writes or reads through the 256 buffers of the end that stands for the guest.
+static void pass_all(int fd, uint64_t total, size_t size, bool writes) {
+    size_t slots = RING_SIZE, slot = 0;
+    char *buffers = mmap(NULL, slots * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(buffers, 'x', slots * size);
+    while (total > 0) {
+        char *buffer = buffers + slot++ % slots * size;
+        for (size_t done = 0; done < size && total > 0;) {
+            ssize_t count = writes ? write(fd, buffer + done, size - done) : read(fd, buffer + done, size - done);
+            if (count <= 0) fail("the guest's end");
+            done += count;
+            total -= count;
+        }
+    }
+}
+
+static void relay(bool is_in, size_t size, uint64_t total, size_t buffer) {
+    int first[2], second[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, first);
+    socketpair(AF_UNIX, SOCK_STREAM, 0, second);
+    double start = now();
+    int producer = fork();
+    if (producer == 0) {
+        if (is_in) write_all(first[0], total, size);
+        else pass_all(first[0], total, size, true);
+        exit(0);
+    }
+    int copier = fork();
+    if (copier == 0) {
+        for (uint64_t left = total; left > 0;) {
+            ssize_t count = read(first[1], data, buffer);
+            if (count <= 0) fail("relay");
+            write_all(second[0], count, count);
+            left -= count;
+        }
+        exit(0);
+    }
+    if (is_in) pass_all(second[1], total, size, false);
+    else read_all(second[1], total, 65536);
+    double seconds = now() - start;
+    struct rusage usage;
+    int status;
+    waitpid(producer, &status, 0);
+    wait4(copier, &status, 0, &usage);
+    double cpu = usage.ru_utime.tv_sec + usage.ru_stime.tv_sec +
+                 (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
+    printf("%.6f %.6f 0\n", seconds, cpu);
+}
+
+static uint64_t calls(void) {
+    uint64_t sum = 0;
+    if (counts)
+        for (int index = 0; index < 32; index++) sum += __atomic_load_n(&counts[index], __ATOMIC_RELAXED);
+    return sum;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 4) { fprintf(stderr, "benchmark KIND BYTES TOTAL [SOCKET PATH PID]\n"); return 2; }
+    const char *kind = argv[1];
+    size_t size = strtoul(argv[2], NULL, 0);
+    uint64_t total = strtoull(argv[3], NULL, 0);
+    memset(data, 'x', sizeof data);
+    if (strncmp(kind, "relay", 5) == 0) {
+        relay(strcmp(kind, "relay-in") == 0, size, total, argc > 4 ? strtoul(argv[4], NULL, 0) : size);
+        return 0;
+    }
+    path = argv[5];
+    int pid = atoi(argv[6]);
+    if (getenv("COUNTS")) {
+        int file = open(getenv("COUNTS"), O_RDWR);
+        counts = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        if (counts == MAP_FAILED) fail("COUNTS");
+    }
+    struct guest guest;
+    guest_start(&guest, argv[4], size);
+    int go[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, go);
+    int child = fork();
+    if (child == 0) { close(go[1]); host(kind, size, total, go[0]); }
+    close(go[0]);
+    struct stream stream;
+    bool isTransfer = strcmp(kind, "in") == 0 || strcmp(kind, "out") == 0 || strcmp(kind, "ping") == 0;
+    char byte;
+    if (isTransfer) accept_client(&guest, &stream);
+    else if (read(go[1], &byte, 1) != 1) fail("ready");
+    double cpu = processor(pid), start = now();
+    uint64_t before = calls();
+    if (strcmp(kind, "guest-connects") != 0 && write(go[1], "g", 1) != 1) fail("go");
+    if (strcmp(kind, "in") == 0) run_in(&guest, &stream, total);
+    else if (strcmp(kind, "out") == 0) run_out(&guest, &stream, size, total);
+    else if (strcmp(kind, "ping") == 0) run_ping(&guest, &stream, size, total);
+    else if (strcmp(kind, "guest-connects") == 0) run_guest_connects(&guest, total);
+    else if (strcmp(kind, "host-connects") == 0) run_host_connects(&guest, total);
+    else fail("KIND");
+    if (isTransfer && read(go[1], &byte, 1) != 1) fail("done");
+    double seconds = now() - start;
+    uint64_t after = calls();
+    cpu = processor(pid) - cpu;
+    printf("%.6f %.6f %lu kicks=%lu waits=%lu\n", seconds, cpu, after - before,
+           guest.transmit.kicks + guest.receive.kicks, guest.receive.waits);
+    if (isTransfer && write(go[1], "e", 1) != 1) fail("end");
+    int status;
+    waitpid(child, &status, 0);
+    return status != 0;
+}
