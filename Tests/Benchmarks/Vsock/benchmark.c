@@ -4,6 +4,8 @@
 // second, the daemon's processor time and its system calls (when COUNTS names the file that counts them).
 //
 // KIND: in (host to guest), out (guest to host), ping (64-byte round trips), guest-connects, host-connects.
+// benchmark idle 64 COUNT SOCKET PATH PID: COUNT connections that do nothing; prints the memory that each costs the
+// daemon, in bytes, and its processor seconds and system calls in two seconds of all of them.
 // benchmark relay-in|relay-out BYTES TOTAL [BUFFER]: a process that copies between two socket pairs, with a buffer of
 // BUFFER bytes (BYTES). The end that stands for the guest has 256 buffers, as the guest has, and uses them in turn.
 
@@ -45,6 +47,22 @@ static double processor(int pid) {
     while (fgets(text, sizeof text, file)) sum += strtod(text, NULL) * 1e-9;
     pclose(file);
     return sum;
+}
+
+// Memory of a process, in bytes.
+static double memory(int pid) {
+    char name[64], text[256];
+    double kilobytes = 0;
+    snprintf(name, sizeof name, "/proc/%d/status", pid);
+    FILE *file = fopen(name, "r");
+    while (file && fgets(text, sizeof text, file)) sscanf(text, "VmRSS: %lf", &kilobytes);
+    if (file) fclose(file);
+    return kilobytes * 1024;
+}
+
+static void allow_descriptors(void) {
+    struct rlimit limit = {200000, 200000};
+    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static int connect_to(const char *name) {
@@ -108,6 +126,17 @@ static void host(const char *kind, size_t size, uint64_t total, int go) {
             if (fd < 0) fail("accept");
             close(fd);
         }
+        exit(0);
+    }
+    if (strcmp(kind, "idle") == 0) {
+        char name[108];
+        allow_descriptors();
+        snprintf(name, sizeof name, "%s_5000", path);
+        int listener = listen_at(name);
+        if (write(go, "r", 1) != 1) fail("ready");
+        for (uint64_t index = 0; index < total; index++)
+            if (accept(listener, NULL, NULL) < 0) fail("accept");
+        if (read(go, &byte, 1) < 0) fail("end");
         exit(0);
     }
     if (strcmp(kind, "host-connects") == 0) {
@@ -319,6 +348,35 @@ static void relay(bool is_in, size_t size, uint64_t total, size_t buffer) {
     printf("%.6f %.6f 0\n", seconds, cpu);
 }
 
+static uint64_t calls(void);
+
+static void run_idle(struct guest *guest, uint64_t total, int pid) {
+    uint64_t asked = 0, open = 0;
+    double before = memory(pid);
+    while (open < total) {
+        struct header *header;
+        bool any = false;
+        while ((header = guest_receive(guest))) {
+            if (header->operation != RESPONSE) fail("expected RESPONSE");
+            open++;
+            any = true;
+        }
+        guest_post(guest);
+        while (asked < total && asked - open < 64 && guest_reap(guest) > 0) {
+            struct stream stream = {.guest_port = 1024 + asked++, .host_port = 5000};
+            guest_send(guest, &stream, REQUEST, 0, 0);
+            any = true;
+        }
+        guest_publish(guest);
+        if (!any) guest_wait(guest);
+    }
+    sleep(1);
+    double cost = (memory(pid) - before) / total, cpu = processor(pid);
+    uint64_t count = calls();
+    sleep(2);
+    printf("%.0f %.6f %lu\n", cost, processor(pid) - cpu, calls() - count);
+}
+
 static uint64_t calls(void) {
     uint64_t sum = 0;
     if (counts)
@@ -344,6 +402,7 @@ int main(int argc, char **argv) {
         if (counts == MAP_FAILED) fail("COUNTS");
     }
     struct guest guest;
+    allow_descriptors();
     guest_start(&guest, argv[4], size);
     int go[2];
     socketpair(AF_UNIX, SOCK_STREAM, 0, go);
@@ -355,6 +414,11 @@ int main(int argc, char **argv) {
     char byte;
     if (isTransfer) accept_client(&guest, &stream);
     else if (read(go[1], &byte, 1) != 1) fail("ready");
+    if (strcmp(kind, "idle") == 0) {
+        run_idle(&guest, total, pid);
+        close(go[1]);
+        return 0;
+    }
     double cpu = processor(pid), start = now();
     uint64_t before = calls();
     if (strcmp(kind, "guest-connects") != 0 && write(go[1], "g", 1) != 1) fail("go");
