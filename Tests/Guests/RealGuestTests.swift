@@ -79,6 +79,27 @@ struct RealGuestTests {
         }
     }
 
+    @Test("exchanges messages of 64 KiB, whoever opens the connection", arguments: setups)
+    func messages(setup: GuestSetup) async throws {
+        try await onOwnThread {
+            let served = try GuestFarm.shared.guest(setup)
+            let path = served.daemon.hostPath
+            let server = try StreamServer(at: .unixMessages(path: path + "_5006"))
+            defer { server.stop() }
+            let sent = try served.guest.run("exercise send vsock-messages:2:5006 8 6")
+            let received = try served.guest.run("exercise receive vsock-messages:2:5006 8 6")
+            #expect(sent.hasPrefix("sent 8388608 "))
+            #expect(sent.split(separator: " ")[1...] == received.split(separator: " ")[1...])
+            #expect(server.statistics.failures == [])
+
+            try served.guest.start("exercise serve vsock-messages:any:5007").waitForLine("serving")
+            let guestPort = StreamAddress.guestMessages(path: path + "_seqpacket", port: 5007)
+            let returned = try StreamExchange(over: guestPort.connect())
+                .receive(byteCount: 8 << 20, seed: 7)
+            #expect(returned.byteCount == 8_388_608)
+        }
+    }
+
     @Test("holds a hundred connections at once, either way", arguments: setups)
     func holdsManyConnections(setup: GuestSetup) async throws {
         try await onOwnThread {

@@ -2,13 +2,16 @@
 import Glibc
 
 extension StreamAddress {
-    /// `vsock:CID:PORT`, `unix:PATH` or `guest:PATH:PORT`.
+    /// `vsock:CID:PORT`, `unix:PATH` or `guest:PATH:PORT`; `vsock-messages:CID:PORT` for messages.
     init(parsing text: String) throws {
         let fields = text.split(separator: ":").map(String.init)
         switch (fields.first, fields.count) {
-        case ("vsock", 3):
+        case ("vsock", 3), ("vsock-messages", 3):
             guard let port = UInt32(fields[2]) else { throw UsageError() }
-            self = .vsock(cid: fields[1] == "any" ? Self.anyCID : try number(fields[1]), port: port)
+            let cid = fields[1] == "any" ? Self.anyCID : try number(fields[1])
+            self =
+                fields[0] == "vsock"
+                ? .vsock(cid: cid, port: port) : .vsockMessages(cid: cid, port: port)
         case ("unix", 2): self = .unix(path: fields[1])
         case ("guest", 3): self = .guest(path: fields[1], port: try number(fields[2]))
         default: throw UsageError()

@@ -28,15 +28,18 @@ extension String {
     }
 }
 
-/// One end of a connected or listening stream socket, AF_VSOCK or AF_UNIX; closed when released.
+/// One end of a connected or listening socket, AF_VSOCK or AF_UNIX; closed when released.
 public final class StreamSocket: Sendable {
     /// A read or write that takes longer than this has failed.
     static let mostSecondsBlocked = 120
 
     public let descriptor: Int32
+    /// Whether messages are exchanged, and not bytes: what a read leaves of one is lost.
+    private let keepsMessages: Bool
 
-    public init(descriptor: Int32) {
+    public init(descriptor: Int32, keepsMessages: Bool = false) {
         self.descriptor = descriptor
+        self.keepsMessages = keepsMessages
     }
 
     deinit {
@@ -49,7 +52,7 @@ public final class StreamSocket: Sendable {
             let accepted = Glibc.accept(descriptor, nil, nil)
             if accepted >= 0 {
                 _ = fcntl(accepted, F_SETFD, FD_CLOEXEC)
-                let socket = StreamSocket(descriptor: accepted)
+                let socket = StreamSocket(descriptor: accepted, keepsMessages: keepsMessages)
                 try socket.limitBlocking(seconds: Self.mostSecondsBlocked)
                 return socket
             }
@@ -139,6 +142,7 @@ extension StreamSocket {
 
     /// Reads up to and without the next newline, one byte at a time so as to take nothing after it.
     public func readLine() throws(StreamError) -> String {
+        if keepsMessages { return try readMessageLine() }
         var line: [UInt8] = []
         while true {
             var byte: UInt8 = 0
@@ -153,6 +157,18 @@ extension StreamSocket {
             if byte == UInt8(ascii: "\n") { return String(decoding: line, as: UTF8.self) }
             line.append(byte)
         }
+    }
+
+    /// Reads a message that is a line.
+    private func readMessageLine() throws(StreamError) -> String {
+        var bytes = [UInt8](repeating: 0, count: 256)
+        // SAFETY: at most as many bytes are read as the array has.
+        let count = unsafe recv(descriptor, &bytes, bytes.count, 0)
+        guard count >= 0 else { throw .system(call: "recv", code: errno) }
+        guard count > 0, bytes[count - 1] == UInt8(ascii: "\n") else {
+            throw .endOfStream(expected: "a message that is a line")
+        }
+        return String(decoding: bytes[..<(count - 1)], as: UTF8.self)
     }
 
     /// Writes back what one read brings; false at end of stream.
