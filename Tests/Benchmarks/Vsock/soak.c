@@ -6,6 +6,7 @@
 
 #define _GNU_SOURCE
 #include "guest.h"
+#include "transfer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,12 +30,6 @@ static uint64_t any(void) {
     state ^= state << 13;
     state ^= state >> 7;
     return state ^= state << 17;
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
 // One direction of a connection: a preface, then `length` bytes of the pattern from `seed` on.
