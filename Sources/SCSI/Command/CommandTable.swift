@@ -141,10 +141,12 @@ public final class CommandTable {
         }
     }
 
+    @inline(never)
     private func askForCompletionWork() {
         if let loop, let completionWork { loop.deferWork(completionWork) }
     }
 
+    @inline(never)
     private func replaceOutcomeOfAborted(_ index: Int) {
         commands[index].response = commands[index].abortResponse
         commands[index].status = .good
@@ -177,6 +179,7 @@ public final class CommandTable {
         state.value.keepsPaths = true
     }
 
+    @inline(never)
     private func letPathsGo() {
         keptPaths = []
         state.value.keepsPaths = false
@@ -207,6 +210,7 @@ public final class CommandTable {
         state.value.hasAbortWaiters = true
     }
 
+    @inline(never)
     private func tellAbortWaiters(of index: Int) {
         for waiter in abortWaiters.removeValue(forKey: index) ?? [] {
             waiter.remainingCount -= 1
