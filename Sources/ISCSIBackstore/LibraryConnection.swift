@@ -286,7 +286,10 @@ protocol LibraryConnectionOwner: AnyObject {
 
     /// The errno in words where the library's text has one, else that text.
     private static func plain(_ text: String) -> String {
-        if text.isEmpty || endsOfCommands.contains(where: text.hasPrefix) {
+        // The library's own reconnection is switched off, and says so where the connection ended.
+        if text.isEmpty || text.contains("iscsi_service_reconnect")
+            || endsOfCommands.contains(where: text.hasPrefix)
+        {
             return "the target closed it"
         }
         if text.contains("errno") || text.contains("socket"),
