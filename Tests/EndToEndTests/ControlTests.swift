@@ -18,6 +18,7 @@ struct ControlTests {
         program = try Program([
             "run", "--scsi-socket", "@/s", "--lun", "@/disk", "--control-socket", "@/c",
             "--vsock-socket", "@/v", "--guest-cid", "3", "--vsock-path", "@/h",
+            "--metrics-textfile", "@/vm.prom",
         ]) {
             try Program.makeFile($0 + "/disk", byteCount: 16 << 20)
             try Program.makeFile($0 + "/more", byteCount: 8 << 20)
@@ -192,6 +193,23 @@ struct ControlTests {
         #expect(lines.last == "# EOF")
         #expect(lines.contains("vhostd_lun_size_bytes{target=\"0\",lun=\"0\"} 16777216"))
         #expect(lines.contains("vhostd_frontend_connected{device=\"vsock\"} 0"))
+    }
+
+    @Test("writes its figures as node_exporter reads them, and takes the file with it")
+    func metricsFile() throws {
+        var text = ""
+        for _ in 0..<2000 where text.isEmpty {
+            // Not yet.
+            text = (try? String(contentsOfFile: program.folder + "/vm.prom", encoding: .utf8)) ?? ""
+            if text.isEmpty { usleep(5_000) }
+        }
+        let lines = text.split(separator: "\n")
+        #expect(lines.contains("# TYPE vhostd_lun_requests_total counter"))
+        #expect(lines.contains("# TYPE vhostd_info gauge"))
+        #expect(!lines.contains { $0.hasPrefix("# UNIT") || $0 == "# EOF" })
+        program.terminate()
+        #expect(program.exitStatus() == .exited(0))
+        #expect(!program.exists("vm.prom"))
     }
 
     @Test("is looked at and changed by vhostd ctl, which says no with status 1")

@@ -101,7 +101,7 @@ extension ControlServer {
     private func serve(_ request: ControlRequest, reply: @escaping (ControlReply) -> Void) {
         switch request.command {
         case .status: census.take { reply(ControlReply(status: $0)) }
-        case .metrics: census.take { reply(ControlReply(metrics: $0.openMetrics)) }
+        case .metrics: census.take { reply(ControlReply(metrics: $0.metrics(.openMetrics))) }
         case .addUnit: addUnit(request, reply)
         case .removeUnit: withPlace(request, reply) { .removeUnit($0) }
         case .resizeUnit: withPlace(request, reply) { .resizeUnit($0) }

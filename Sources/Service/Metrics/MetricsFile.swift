@@ -29,7 +29,7 @@ final class MetricsFile: TimerHandler {
     func timerFired(tag: Int) {
         if isClosed { return }
         loop.setTimer(after: interval, handler: self)
-        census.take { [weak self] status in self?.write(status.openMetrics) }
+        census.take { [weak self] status in self?.write(status.metrics(.prometheus)) }
     }
 
     private func write(_ text: String) {

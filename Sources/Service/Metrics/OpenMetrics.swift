@@ -2,20 +2,41 @@
 
 import BlockStorage
 
-/// Figures in the OpenMetrics 1.0 text format.
+/// Figures in the OpenMetrics 1.0 text format, or in the one of Prometheus that came before it.
 struct OpenMetricsText {
+    /// Which of the two.
+    enum Dialect {
+        case openMetrics
+        /// Text format 0.0.4, which node_exporter reads: it knows no info, no units and no end, and
+        /// a counter's family has the name of its samples.
+        case prometheus
+    }
+
     /// What the figures are of.
     enum Kind: String {
         case gauge, counter, histogram, info
     }
 
+    private let dialect: Dialect
     private(set) var text = ""
+
+    init(_ dialect: Dialect) {
+        self.dialect = dialect
+    }
 
     /// Begins a family; its samples follow.
     mutating func family(_ name: String, _ kind: Kind, unit: String? = nil, _ help: String) {
-        text += "# TYPE \(name) \(kind.rawValue)\n"
-        if let unit { text += "# UNIT \(name) \(unit)\n" }
-        text += "# HELP \(name) \(help)\n"
+        switch dialect {
+        case .openMetrics:
+            text += "# TYPE \(name) \(kind.rawValue)\n"
+            if let unit { text += "# UNIT \(name) \(unit)\n" }
+            text += "# HELP \(name) \(help)\n"
+        case .prometheus:
+            let suffix = kind == .counter ? "_total" : kind == .info ? "_info" : ""
+            let known = kind == .info ? Kind.gauge : kind
+            text += "# HELP \(name)\(suffix) \(help)\n"
+            text += "# TYPE \(name)\(suffix) \(known.rawValue)\n"
+        }
     }
 
     /// One figure of the family that was begun last.
@@ -25,7 +46,9 @@ struct OpenMetricsText {
     }
 
     /// Ends the text.
-    mutating func end() { text += "# EOF\n" }
+    mutating func end() {
+        if dialect == .openMetrics { text += "# EOF\n" }
+    }
 
     private static func escape(_ value: String) -> String {
         var escaped = ""
@@ -49,9 +72,9 @@ struct OpenMetricsText {
 }
 
 extension ServiceStatus {
-    /// The status as OpenMetrics text, documented in vhostd-metrics(7).
-    var openMetrics: String {
-        var text = OpenMetricsText()
+    /// The status as figures, documented in vhostd-metrics(7).
+    func metrics(_ dialect: OpenMetricsText.Dialect) -> String {
+        var text = OpenMetricsText(dialect)
         text.family("vhostd", .info, "The program.")
         text.sample("vhostd_info", [("version", version)], "1")
         text.family("vhostd_uptime_seconds", .gauge, unit: "seconds", "Time since the start.")
