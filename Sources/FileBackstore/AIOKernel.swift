@@ -32,6 +32,8 @@ package protocol AIOKernel: AnyObject {
 ///
 /// Ended requests are read from the ring that the kernel maps into the process, without a system
 /// call; where the ring is not the one we know, through `io_getevents`.
+///
+/// Lives on its device's thread.
 @safe package final class LibaioKernel: AIOKernel {
     /// Ended requests that `io_getevents` takes at once.
     private static let batchSize = 64

@@ -8,6 +8,8 @@ public import SCSI
 /// What does not pass: REPORT LUNS, because the guest's LUNs are ours to number; CDBs of more than
 /// 16 bytes, because libiscsi cannot carry them; and, where only reading is allowed, whatever is
 /// not known to leave the medium alone.
+///
+/// Lives on its device's thread.
 public final class ISCSILogicalUnit: AbandoningLogicalUnit {
     public let taskSet = TaskSet()
     /// Sense data of our own; the target's are passed on as they are.

@@ -8,6 +8,8 @@ import LinuxIO
 ///
 /// A task lies at a fixed address and is used again and again: the library allocates nothing for
 /// it, and the memory pieces of a command are used where they are.
+///
+/// Lives on its device's thread.
 //
 // SAFETY: the three arrays have `count` elements, initialised or plain data, from `init` to `deinit`;
 // every index comes from the list of the free ones or is checked by `index(of:)`. The library works on a

@@ -67,6 +67,8 @@ extension PortalResolver: CompletionHandler {
 }
 
 /// One question and its answer.
+///
+/// Written by a worker thread, read on the loop that it is posted to.
 private final class ResolverResult: Sendable {
     private let portal: ISCSIPortal
     private let outcome = Mutex<(address: String?, reason: String)>((nil, ""))

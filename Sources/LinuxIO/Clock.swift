@@ -27,6 +27,8 @@ public protocol MonotonicClock: AnyObject {
 }
 
 /// CLOCK_MONOTONIC.
+///
+/// Any thread may ask it.
 public final class SystemClock: MonotonicClock {
     public init() {}
 

@@ -5,6 +5,8 @@ import SCSI
 import Virtio
 
 /// A request of the control queue.
+///
+/// Lives on its device's thread.
 final class ControlRequest {
     let queue: ServedQueue
     let buffer: Buffer

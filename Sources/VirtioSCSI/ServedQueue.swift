@@ -4,6 +4,8 @@ import LinuxIO
 import Virtio
 
 /// A virtqueue that runs, or that has been stopped with buffers still to be put.
+///
+/// Lives on its device's thread.
 final class ServedQueue {
     let queue: Virtqueue
     let number: Int

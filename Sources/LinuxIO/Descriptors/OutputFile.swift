@@ -4,6 +4,8 @@ import Glibc
 public import SystemPackage
 
 /// A file that is written from its start to its end.
+///
+/// Belongs to one thread at a time, whichever made it.
 public final class OutputFile {
     private let descriptor: OwnedDescriptor
 

@@ -4,6 +4,8 @@
 ///
 /// Whatever nobody takes is closed when this object goes, so that no path through a handler can
 /// leak one.
+///
+/// Belongs to one thread at a time, whichever made it.
 public final class ReceivedDescriptors {
     private var rawValues: [Int32?]
 

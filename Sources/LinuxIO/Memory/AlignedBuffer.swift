@@ -4,6 +4,8 @@ import Glibc
 
 /// Memory of ours with one owner, aligned as the kernel wants it for direct I/O: what a command
 /// that cannot work in place reads into and writes from.
+///
+/// Belongs to one thread at a time, whichever made it.
 @safe public final class AlignedBuffer {
     /// Every buffer starts at a multiple of this many bytes.
     public static var alignment: Int { 4096 }

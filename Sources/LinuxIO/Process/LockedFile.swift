@@ -8,6 +8,8 @@ public import SystemPackage
 /// it was to become.
 ///
 /// The lock is on a file of its own beside it, because the file is replaced with each change.
+///
+/// Belongs to one thread at a time, whichever made it.
 public final class LockedFile {
     public let path: String
     private let lock: OwnedDescriptor

@@ -7,6 +7,8 @@ public import SystemPackage
 /// A listening Unix socket and, when it made one, its name in the file system.
 ///
 /// The name is removed when the listener goes, if it is still the one that the listener made.
+///
+/// Belongs to one thread at a time, whichever made it.
 public final class UnixListener {
     /// Why a listener could not be made.
     public enum Failure: Error, Equatable, CustomStringConvertible {

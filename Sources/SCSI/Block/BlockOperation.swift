@@ -7,6 +7,8 @@ import LinuxIO
 ///
 /// Each step is a request to the store and what to do when it was done; a request that fails ends
 /// the command. The disk keeps the operation until it has ended.
+///
+/// Lives on its device's thread.
 final class BlockOperation: BlockRequestOwner {
     let disk: Disk
     private let execution: Execution

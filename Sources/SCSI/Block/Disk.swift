@@ -4,6 +4,8 @@ public import BlockStorage
 import LinuxIO
 
 /// A direct access block device (SBC-3) over a block store.
+///
+/// Lives on its device's thread.
 public final class Disk: LogicalUnit, BlockRequestOwner {
     /// How the disk introduces itself.
     public let identity: DiskIdentity

@@ -6,6 +6,8 @@ import LinuxIO
 /// A sanitize operation (SBC-3): works through the whole medium, then flushes it.
 ///
 /// No command of the disk touches the medium meanwhile.
+///
+/// Lives on its device's thread.
 final class SanitizeOperation: BlockRequestOwner {
     enum Method {
         /// Zeroes, and the space free.

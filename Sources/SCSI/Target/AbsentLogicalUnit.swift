@@ -2,6 +2,8 @@
 
 /// What answers for a number that no logical unit of the target has (SPC-4, INQUIRY, peripheral
 /// qualifier 011b; LOGICAL UNIT NOT SUPPORTED).
+///
+/// Lives on its device's thread.
 final class AbsentLogicalUnit: LogicalUnit {
     let taskSet = TaskSet()
     let senseFormat = Sense.Format.fixed

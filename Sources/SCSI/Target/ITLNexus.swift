@@ -3,6 +3,8 @@
 import LinuxIO
 
 /// The way from an initiator through a target to one logical unit (SAM-5, I_T_L nexus).
+///
+/// Lives on its device's thread.
 public final class ITLNexus {
     /// The target that the way leads through.
     public let target: Target

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// The REPORT LUNS well-known logical unit (SPC-4, Well known logical units).
+///
+/// Lives on its device's thread.
 final class ReportLUNsLogicalUnit: LogicalUnit {
     let taskSet = TaskSet()
     let senseFormat = Sense.Format.fixed

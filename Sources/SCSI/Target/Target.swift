@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 /// A SCSI target device of the bus: one port, and logical units behind it.
+///
+/// Lives on its device's thread.
 public final class Target {
     /// The target's number on the bus.
     public let number: UInt8

@@ -22,6 +22,8 @@ public enum TaskManagementResponse: Sendable {
 }
 
 /// A task management function under way: it ends when the commands that it aborts have ended.
+///
+/// Lives on its device's thread.
 public final class TaskManagement {
     /// Given by the transport, to know its request by.
     public let token: UInt64

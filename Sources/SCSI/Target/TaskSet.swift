@@ -9,6 +9,8 @@ import LinuxIO
 /// all older ones; a HEAD OF QUEUE one never waits. Beyond that a command that must not see
 /// another one's half-done work (COMPARE AND WRITE and its like) excludes all that touch its
 /// blocks.
+///
+/// Lives on its device's thread.
 public final class TaskSet {
     private struct State {
         var first = -1

@@ -6,6 +6,8 @@ import SCSI
 import SystemPackage
 
 /// A file that a disk's reservations and saved mode parameters are kept in; one service at a time has it.
+///
+/// Lives on its device's thread.
 final class DiskStateFile: DiskStateKeeper {
     /// Bytes of more registrations than anybody makes.
     private static let limit = 4 << 20

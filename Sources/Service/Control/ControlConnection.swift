@@ -13,6 +13,8 @@ protocol LineHandler: AnyObject {
 }
 
 /// A connection that carries lines both ways: a request, then its answer, one at a time.
+///
+/// Lives on one loop, the main thread's.
 final class LineConnection: EventHandler {
     /// Bytes that a line may have; who sends more is no client of ours.
     static let lineLimit = 1 << 16

@@ -19,6 +19,8 @@ protocol ConnectionHandler: AnyObject {
 ///
 /// While a request is being worked on, or a reply waits for room, nothing more is read: what the
 /// front-end sends meanwhile waits in the socket.
+///
+/// Lives on its device's thread.
 final class Connection: EventHandler {
     /// Messages taken in one turn of the loop, so that a flood does not starve the rings.
     private static let budget = 64

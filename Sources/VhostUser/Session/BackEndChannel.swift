@@ -8,6 +8,8 @@ import SystemPackage
 ///
 /// No message asks for a reply, so that a front-end that never reads cannot hold anything up: QEMU
 /// answers a change of the configuration by reading it on the main socket first.
+///
+/// Lives on its device's thread.
 final class BackEndChannel {
     /// What the back-end can say.
     enum Code: UInt32 {

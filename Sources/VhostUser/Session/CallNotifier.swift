@@ -5,6 +5,8 @@ import Virtio
 
 /// Signals a driver through the descriptor that SET_VRING_CALL brought: an eventfd, or a pipe of
 /// user-mode-linux.
+///
+/// Lives on its device's thread.
 final class CallNotifier: DriverNotifier {
     private let counter: EventCounter
     /// Whether the front-end has made the descriptor such that to signal it hangs.

@@ -8,6 +8,8 @@ import Virtio
 /// First the device has time to end its requests; then it is asked to cut them short; then whoever
 /// waits is told that they are still in flight. Such queues are kept here, cut off from their rings,
 /// and their memory with them, until the device is done with them.
+///
+/// Lives on its device's thread.
 final class Drain: TimerHandler, DeferredWork {
     /// A queue that was stopped.
     struct Entry {
@@ -123,6 +125,8 @@ final class Drain: TimerHandler, DeferredWork {
 }
 
 /// Keeps the queues, and with them the memory, that were given up while requests were in flight.
+///
+/// Lives on its device's thread.
 final class Orphanage {
     private var drains: [Drain] = []
 

@@ -28,6 +28,8 @@ protocol RingHandler: AnyObject {
 }
 
 /// One ring as the front-end has set it up, and its queue while it runs.
+///
+/// Lives on its device's thread.
 final class Ring {
     /// How long a polled ring is left alone when there was nothing in it.
     private static let pollInterval = Duration.milliseconds(1)

@@ -20,6 +20,8 @@ import SystemPackage
 import Virtio
 
 /// One front-end that is being served.
+///
+/// Lives on its device's thread.
 final class Session {
     /// How a request ended.
     enum Outcome {

@@ -8,6 +8,8 @@ import SystemPackage
 ///
 /// A record is what the kernel's vsockmon gives: struct af_vsockmon_hdr (32 bytes), the header of
 /// the packet (44 bytes), its payload. The file ends at the packet that would exceed its limit.
+///
+/// Lives on its device's thread.
 final class PacketCapture {
     private enum Layout {
         /// The first bytes of a file, and of a record.

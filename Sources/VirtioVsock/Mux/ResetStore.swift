@@ -6,6 +6,8 @@ import LinuxIO
 ///
 /// The store is as large as the guest's transmit ring; when it is full, no more packets are taken
 /// until the guest posts receive buffers (virtio 1.3 §5.10.6.4: what is owed is not dropped).
+///
+/// Lives on its device's thread.
 final class ResetStore {
     private let replies: Slab<VsockHeader>
     private var first = 0
