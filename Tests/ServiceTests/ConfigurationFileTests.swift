@@ -28,6 +28,18 @@ struct ConfigurationFileTests {
         lun = +3
         path = '/dev/vg/data\\1'
         block-size = 4096
+        iops = 500
+        iops-burst = 50
+        bytes-per-second = 1000000
+        bytes-burst = 65536
+        physical-block-size = 8192
+        removable = true
+        vendor = "ACME"
+        product = "Disk"
+        revision = "1"
+        serial = "42"
+        wwn = "5000000000000001"
+        reservations = "/var/lib/vhostd/vm1.state"
 
         [[scsi.lun]]
         iscsi = "iscsi://10.0.0.1,10.0.0.2:3261/iqn.2026-01.com.example:disk/1"
