@@ -71,7 +71,7 @@ struct MistakeTests {
             try Program.makeFile($0 + "/empty", byteCount: 0)
         }
         #expect(program.exitStatus() == .exited(1))
-        #expect(program.errors.hasPrefix("vhostd: "), "\(program.errors)")
+        #expect(program.errors.hasPrefix("vhostd: --lun: "), "\(program.errors)")
         #expect(program.errors.contains(message), "\(program.errors)")
         #expect(!program.exists("s"))
     }
@@ -82,6 +82,7 @@ struct MistakeTests {
         let program = try Program(arguments) { try Program.makeFile($0 + "/v", byteCount: 1) }
         #expect(program.exitStatus() == .exited(1))
         #expect(program.errors.contains("exists and is not a socket"), "\(program.errors)")
+        #expect(program.errors.hasPrefix("vhostd: --vsock-socket: "), "\(program.errors)")
         #expect(!program.exists("s"))
         #expect(!program.exists("h"))
         #expect(program.exists("v"))

@@ -71,6 +71,17 @@ enum Composition {
         }
     }
 
+    /// Does something that a key of the configuration asks for.
+    ///
+    /// - Throws: what went wrong, with the key before it.
+    static func doing<Result>(_ key: String, _ body: () throws -> Result) throws -> Result {
+        do {
+            return try body()
+        } catch {
+            throw ServiceFailure(description: "\(key): \(error)")
+        }
+    }
+
     private static func passedSocket(_ descriptor: Int32) throws -> PassedSocket {
         do {
             return try PassedSocket.take(descriptor)

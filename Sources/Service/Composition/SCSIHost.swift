@@ -55,16 +55,18 @@ final class SCSIHost: DeviceHost {
         bus = SCSIBus(initiator: initiator, loop: loop)
         device = SCSIDevice(
             loop: loop, bus: bus, requestQueueCount: SCSIDevice.requestQueueLimit, logger: log)
-        for unit in configuration.luns { try attach(unit) }
+        for unit in configuration.luns { try Composition.doing("--lun") { try attach(unit) } }
         for case .remote(let unit, _) in units.values where unit.isRequired {
-            try unit.waitUntilReady(within: Self.startLimit)
+            try Composition.doing("--lun") { try unit.waitUntilReady(within: Self.startLimit) }
         }
         device.queueStopping = { [weak self] in self?.releaseWaiting() }
         var options = options
         options.indispensable = Self.protectionInformation
-        server = try Composition.server(
-            of: device, at: configuration.socketPath, or: configuration.descriptor, loop: loop,
-            options: options)
+        server = try Composition.doing("--scsi-socket") {
+            try Composition.server(
+                of: device, at: configuration.socketPath, or: configuration.descriptor,
+                loop: loop, options: options)
+        }
     }
 
     func stop(within limit: Duration, _ body: @escaping @Sendable () -> Void) {

@@ -17,11 +17,16 @@ final class VsockHost: DeviceHost {
         _ configuration: VsockConfiguration, loop: EventLoop, options: VhostUserOptions
     ) throws {
         self.configuration = configuration
-        device = try VsockDevice(
-            loop: loop, options: configuration.options, logger: Logger(label: "vsock"))
-        server = try Composition.server(
-            of: device, at: configuration.socketPath, or: configuration.descriptor, loop: loop,
-            options: options)
+        let device = try Composition.doing("--vsock-path") {
+            try VsockDevice(
+                loop: loop, options: configuration.options, logger: Logger(label: "vsock"))
+        }
+        self.device = device
+        server = try Composition.doing("--vsock-socket") {
+            try Composition.server(
+                of: device, at: configuration.socketPath, or: configuration.descriptor,
+                loop: loop, options: options)
+        }
     }
 
     func stop(within limit: Duration, _ body: @escaping @Sendable () -> Void) {

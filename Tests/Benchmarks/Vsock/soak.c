@@ -109,7 +109,8 @@ static void check_end(struct direction *direction, bool may_be_cut) {
 
 struct connection {
     int fd;
-    bool waits_for_ok;
+    // The peer broke off: the kernel says so once, to whichever call comes next.
+    bool waits_for_ok, was_reset;
     struct direction out, in;
 };
 
@@ -159,13 +160,15 @@ static bool serve(struct connection *connection, short events) {
         ssize_t count = recv(connection->fd, bytes, 1 + any() % SLACK, 0);
         // Reset by a guest that broke it off.
         if (count < 0 && errno != EAGAIN && errno != ECONNRESET) fail("recv");
+        if (count < 0 && errno == ECONNRESET) connection->was_reset = true;
         if (count > 0) check(&connection->in, bytes, count);
-        if (count == 0 || (count < 0 && errno == ECONNRESET)) check_end(&connection->in, count < 0);
+        if (count == 0 || connection->was_reset) check_end(&connection->in, connection->was_reset);
     }
     if ((events & POLLOUT) && !connection->out.is_over) {
         size_t count = produce(&connection->out, bytes, 1 + any() % SLACK);
         ssize_t sent = count == 0 ? 0 : send(connection->fd, bytes, count, MSG_NOSIGNAL);
-        if (sent < 0 && errno == EPIPE) connection->out.is_over = true;
+        if (sent < 0 && errno == ECONNRESET) connection->was_reset = true;
+        if (sent < 0 && (errno == EPIPE || errno == ECONNRESET)) connection->out.is_over = true;
         else if (sent < 0 && errno != EAGAIN) fail("send");
         if (sent > 0) connection->out.offset += sent;
         if (connection->out.offset == end_of(&connection->out)) {
