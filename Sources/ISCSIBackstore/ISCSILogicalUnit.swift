@@ -63,12 +63,13 @@ public final class ISCSILogicalUnit: AbandoningLogicalUnit {
 
     /// Turns the loop until the unit has been found.
     ///
-    /// To be called before the loop runs, by who cannot do without the unit.
+    /// To be called before the loop runs, by who cannot do without the unit. Returns early when the
+    /// process is asked to stop: it will, as soon as it has started.
     ///
     /// - Throws: why it has not been found, when the limit has passed.
     public func waitUntilReady(within limit: Duration) throws(ISCSIError) {
         let end = session.loop.now.advanced(byNanoseconds: limit.wholeNanoseconds)
-        while session.phase != .up {
+        while session.phase != .up && !ProcessEnvironment.isAskedToStop {
             if session.loop.now > end { throw session.lastError ?? .notReady(limit) }
             do {
                 try session.loop.turn(waitingAtMost: .milliseconds(100))

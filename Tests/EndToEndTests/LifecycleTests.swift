@@ -67,6 +67,16 @@ struct LifecycleTests {
         #expect(program.exitStatus() == .exited(0))
     }
 
+    @Test("ends with status 0 when SIGTERM comes while it waits for a unit that it requires")
+    func terminationAtStart() throws {
+        let unit = "iscsi=iscsi://127.0.0.1:1/iqn.2026-01.com.example:none/1,required"
+        let program = try Program(["run", "--scsi-socket", "@/s", "--lun", unit])
+        for _ in 0..<1000 where !program.errors.contains("refused") { usleep(10_000) }
+        #expect(program.errors.contains("refused"))
+        program.terminate()
+        #expect(program.exitStatus(within: .seconds(20)) == .exited(0))
+    }
+
     @Test("replaces sockets that a killed one left behind")
     func staleSockets() throws {
         let first = try makeService()

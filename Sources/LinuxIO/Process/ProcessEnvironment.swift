@@ -65,6 +65,16 @@ public enum ProcessEnvironment {
         _ = kill(getpid(), SIGTERM)
     }
 
+    /// Whether SIGTERM or SIGINT waits for the main thread, which blocks them and is busy otherwise.
+    ///
+    /// The corresponding C function is `sigpending`.
+    public static var isAskedToStop: Bool {
+        // SAFETY: the set is a local that the calls fill and read.
+        var pending = sigset_t()
+        guard unsafe sigpending(&pending) == 0 else { return false }
+        return unsafe sigismember(&pending, SIGTERM) == 1 || sigismember(&pending, SIGINT) == 1
+    }
+
     /// Gives back the memory of code that only a start needs: the program's, or a session's.
     ///
     /// The corresponding C function is `madvise` with MADV_DONTNEED on the program's text.
