@@ -139,7 +139,8 @@ import LinuxIO
     /// Has the data pass through one buffer, since one system call does not take so many pieces.
     private func bounce(_ index: Int, _ pieces: IOVectorSlice) -> Bool {
         guard let command = unsafe contents[index].command,
-            let buffer = unsafe malloc(command.byteCount)
+            // Zeroed: a target may send less than it says, and the guest gets all of it.
+            let buffer = unsafe calloc(1, command.byteCount)
         else { return false }
         // SAFETY: the buffer has byteCount bytes and lives until the slot is freed.
         unsafe contents[index].bounce = buffer

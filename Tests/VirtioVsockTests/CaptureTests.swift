@@ -95,6 +95,20 @@ struct CaptureTests {
         #expect(try read().map(\.packet.operation) == [Packet.request, Packet.response])
     }
 
+    @Test("ends where the file takes no more, and the connections go on")
+    func fullDevice() throws {
+        let guest = try FakeGuest(
+            .init(adjust: { $0.capture = CaptureOptions(path: "/dev/full") }))
+        let service = try guest.service(at: 5000)
+        let (stream, host) = try guest.connect(to: service, port: 5000, from: 1025)
+        for _ in 0..<40 {
+            stream.write(testBytes(60_000))
+            guest.settle()
+            _ = host.read()
+        }
+        #expect(!stream.wasReset)
+    }
+
     @Test("is refused where no file can be")
     func noFile() throws {
         #expect(throws: VsockError.self) {

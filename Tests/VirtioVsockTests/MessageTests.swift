@@ -57,6 +57,18 @@ struct MessageTests {
         #expect(stream.messages == [[], Array("after".utf8)])
     }
 
+    @Test("takes no more when the guest sends no end of messages of no bytes that nobody reads")
+    func emptyForEver() throws {
+        let (stream, host) = try connect()
+        // VIRTIO_VSOCK_SEQ_EOM; VIRTIO_VSOCK_SHUTDOWN_F_RECEIVE is the answer.
+        for _ in 0..<20_000 where stream.peerShutdown & 1 == 0 {
+            stream.send(Packet.readWrite, flags: 1)
+            guest.settle()
+        }
+        #expect(stream.peerShutdown & 1 == 1)
+        withExtendedLifetime(host) {}
+    }
+
     @Test("lets a client name the port in a message, at <path>_seqpacket")
     func client() throws {
         let client = try HostEnd(

@@ -34,6 +34,8 @@ final class SanitizeOperation: BlockRequestOwner {
     private var doneCount: UInt64 = 0
     private var partCount: UInt64 = 0
     private var isFlushing = false
+    /// Itself, while the store works for it: the disk may go before, and stores keep no owner.
+    private var kept: SanitizeOperation?
 
     init(
         _ method: Method, on disk: Disk, index: Int,
@@ -64,6 +66,7 @@ final class SanitizeOperation: BlockRequestOwner {
     }
 
     func start() {
+        kept = self
         guard doneCount < geometry.blockCount else { return endPass() }
         let blockSize = UInt64(geometry.blockSize)
         let limit = buffer.map { UInt64($0.byteCount) } ?? Self.clearByteCount
@@ -93,15 +96,21 @@ final class SanitizeOperation: BlockRequestOwner {
 
     func blockRequestEnded(token: UInt64, outcome: BlockOutcome) {
         switch outcome {
-        case .done where isFlushing: whenEnded(.done)
+        case .done where isFlushing: end(.done)
         case .done:
             doneCount += partCount
             start()
         case .unsupported where buffer == nil:
             makeBuffer()
             start()
-        default: whenEnded(outcome)
+        default: end(outcome)
         }
+    }
+
+    private func end(_ outcome: BlockOutcome) {
+        let last = kept
+        kept = nil
+        withExtendedLifetime(last) { whenEnded(outcome) }
     }
 
     /// Whole blocks, as many as are written at once.

@@ -123,7 +123,9 @@ final class PacketCapture {
         do {
             try file.write(waiting)
         } catch {
-            end("\(error)")
+            // Before `end`, which flushes: what cannot be written is not tried again.
+            waiting.removeAll()
+            return end("\(error)")
         }
         waiting.removeAll(keepingCapacity: true)
     }

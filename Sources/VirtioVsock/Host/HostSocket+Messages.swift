@@ -7,6 +7,9 @@ import SystemPackage
 // in parts: it is put together in the backlog on its way to the host, and in the slot on its way to
 // the guest.
 extension HostSocket {
+    /// Messages that wait before an empty one, which costs the guest no credit, is refused.
+    private static var emptyMessageLimit: Int { 4096 }
+
     /// Makes room for long messages.
     ///
     /// - Returns: bytes that a message may have.
@@ -31,6 +34,10 @@ extension HostSocket {
     mutating func deliverMessagePart(
         _ pieces: IOVectorSlice, byteCount: Int, endsMessage: Bool, loop: EventLoop
     ) -> Delivery {
+        let isEmpty = endsMessage && partialMessage + byteCount == 0
+        if isEmpty && waitingMessageCount >= Self.emptyMessageLimit {
+            return Delivery(forwarded: 0, isRefused: true)
+        }
         guard backlog.append(pieces) == byteCount else {
             return Delivery(forwarded: byteCount, isRefused: true)
         }
@@ -38,7 +45,7 @@ extension HostSocket {
         if !endsMessage { return Delivery(forwarded: 0, isRefused: false) }
         messageLengths.append(partialMessage)
         partialMessage = 0
-        if messageLengths.count > 1 { return Delivery(forwarded: 0, isRefused: false) }
+        if waitingMessageCount > 1 { return Delivery(forwarded: 0, isRefused: false) }
         return flush(loop: loop)
     }
 

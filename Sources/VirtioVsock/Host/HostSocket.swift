@@ -21,6 +21,10 @@ struct HostSocket: ~Copyable {
     var backlog = ByteQueue()
     /// Lengths of the messages at the front of the backlog that are complete (SEQPACKET).
     var messageLengths: [Int] = []
+    /// Of those, how many at the start have been sent.
+    private var sentMessageCount = 0
+    /// Complete messages that wait.
+    var waitingMessageCount: Int { messageLengths.count - sentMessageCount }
     /// Bytes at the end of the backlog of a message that is not complete (SEQPACKET).
     var partialMessage = 0
     /// Whether the socket keeps messages whole.
@@ -63,6 +67,7 @@ struct HostSocket: ~Copyable {
         descriptor = nil
         backlog.removeAll()
         messageLengths = []
+        sentMessageCount = 0
         partialMessage = 0
         isSequenced = false
         uncountedByteCount = 0
@@ -80,7 +85,7 @@ struct HostSocket: ~Copyable {
 
     /// Whether there are bytes that the socket could take.
     @inline(__always)
-    var isWaiting: Bool { isSequenced ? !messageLengths.isEmpty : !backlog.isEmpty }
+    var isWaiting: Bool { isSequenced ? waitingMessageCount > 0 : !backlog.isEmpty }
 
     // MARK: Interest
 
@@ -187,8 +192,13 @@ struct HostSocket: ~Copyable {
         case .none: throw .brokenPipe
         case .some(let socket):
             if !isSequenced { return try backlog.send(to: socket) != .wouldBlock }
-            guard try backlog.sendMessage(messageLengths[0], to: socket) else { return false }
-            messageLengths.removeFirst()
+            let length = messageLengths[sentMessageCount]
+            guard try backlog.sendMessage(length, to: socket) else { return false }
+            sentMessageCount += 1
+            if 2 * sentMessageCount >= messageLengths.count {
+                messageLengths.removeFirst(sentMessageCount)
+                sentMessageCount = 0
+            }
             return true
         }
     }
@@ -206,6 +216,7 @@ struct HostSocket: ~Copyable {
     private mutating func forgetBacklog() {
         backlog.removeAll()
         messageLengths = []
+        sentMessageCount = 0
         partialMessage = 0
     }
 

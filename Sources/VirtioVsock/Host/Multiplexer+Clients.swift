@@ -172,7 +172,10 @@ extension Multiplexer {
             release(slot)
             return
         }
-        guard hasDriver, isServed, connectionCount <= options.connectionLimit,
+        // Siblings leave half of the connections to the host and to the guest itself.
+        let limit =
+            siblingKey == nil ? options.connectionLimit : max(1, options.connectionLimit / 2)
+        guard hasDriver, isServed, connectionCount <= limit,
             let key = siblingKey ?? unusedKey(guestPort), table.find(key) == nil
         else {
             if siblingKey != nil || !waitForGuest(slot) { release(slot) }

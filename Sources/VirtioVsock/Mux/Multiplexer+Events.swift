@@ -72,6 +72,7 @@ extension Multiplexer {
     private func takeEventBuffers(_ queue: Virtqueue) -> (first: Buffer, others: Int)? {
         let wasBroken = queue.breakage != nil
         var first: Buffer?
+        var pieceCount = 0
         var count = 0
         do {
             while count < queue.size {
@@ -79,7 +80,12 @@ extension Multiplexer {
                     if queue.requestNotifications() { continue }
                     break
                 }
-                if first == nil { first = buffer }
+                if first == nil {
+                    first = buffer
+                    pieceCount = pieces[0].count
+                }
+                // The others are handed back: where they lie does not matter.
+                pieces[0].truncate(to: pieceCount)
                 count += 1
             }
         } catch {
