@@ -33,7 +33,8 @@ final class BackEnd {
         // A pipe whose reading end is gone would end the process; the daemon ignores it, too.
         _ = signal(SIGPIPE, SIG_IGN)
         let number = Self.serial.wrappingAdd(1, ordering: .relaxed).newValue
-        path = "/tmp/vhost-user-\(getpid())-\(number).socket"
+        let folder = ProcessEnvironment.variable("TMPDIR") ?? "/tmp"
+        path = folder + "/vhost-user-\(getpid())-\(number).socket"
         loop = try EventLoop(clock: clock)
         device = EchoDevice(features: features, queueCount: queueCount)
         guard let address = UnixAddress(path: path) else { throw FrontEndError.closed }

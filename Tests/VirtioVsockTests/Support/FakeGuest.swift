@@ -94,7 +94,8 @@ final class FakeGuest {
     }
 
     private static func makeDirectory() throws -> String {
-        let directory = "/tmp/vsock-" + String(UInt64.random(in: .min ... .max), radix: 16)
+        let folder = ProcessEnvironment.variable("TMPDIR") ?? "/tmp"
+        let directory = folder + "/vsock-" + String(UInt64.random(in: .min ... .max), radix: 16)
         // SAFETY: the path is passed as a C string for the length of the call.
         let outcome = unsafe mkdir(directory, 0o700)
         try #require(outcome == 0)
