@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import FileBackstore
-package import Glibc
+import Glibc
 import Synchronization
 
 /// The real blocking calls with faults put in where a test says.
