@@ -2,10 +2,26 @@
 
 import Driver
 import FrontEnd
+import Sessions
 import Testing
 
 @Suite("A ring that the driver broke")
 struct BrokenRingTests {
+    @Test("is told to the front-end when the device looks at it by itself, without a kick")
+    func lookedAtByTheDevice() throws {
+        let guest = try HandLedGuest(try BackEnd())
+        try guest.setKick()
+        try guest.enable()
+        guest.ring.kick.raise()
+        try guest.backEnd.turn()
+        guest.ring.driver.offerRaw([
+            RawDescriptor(address: 0xdead_0000, length: 16, flags: RawDescriptor.indirect)
+        ])
+        guest.backEnd.device.driverNotified(queueAt: 0)
+        #expect(guest.ring.error.take() == 1)
+        #expect(guest.backEnd.log.lines(saying: "driver broke a ring").count == 1)
+    }
+
     @Test("is told to the front-end once, and to the log in one line")
     func brokenRing() throws {
         let guest = try HandLedGuest(try BackEnd())

@@ -78,9 +78,10 @@ final class Ring {
         self.queue = queue
         self.owesSignal = owesSignal
         hasRun = true
+        queue.whenBroken { [weak self] error in self?.breaks(error) }
         device.startQueue(queue, at: index)
         paySignal()
-        announce(queue)
+        device.driverNotified(queueAt: index)
         if isPolled { schedulePoll(after: Self.pollInterval) }
     }
 
@@ -97,12 +98,6 @@ final class Ring {
     func keepBase(of queue: Virtqueue) {
         configuration.base = queue.base
         stoppedBase = queue.base
-    }
-
-    /// Has the device look at the ring.
-    private func announce(_ queue: Virtqueue) {
-        device.driverNotified(queueAt: index)
-        if let breakage = queue.breakage, !isBroken { breaks(breakage) }
     }
 
     /// Marks the ring broken, and says so to the front-end.
@@ -211,8 +206,8 @@ extension Ring: EventHandler {
 
     func descriptorReady(_ readiness: Readiness, tag: Int) {
         if isKickDrained { kick?.drain() }
-        if let queue {
-            announce(queue)
+        if queue != nil {
+            device.driverNotified(queueAt: index)
         } else {
             handler?.ringKicked(self)
         }
@@ -224,7 +219,7 @@ extension Ring: TimerHandler {
         pollTimer = nil
         guard isPolled, let queue else { return }
         let base = queue.base
-        announce(queue)
+        device.driverNotified(queueAt: index)
         queue.suppressNotifications()
         schedulePoll(after: queue.base == base ? Self.pollInterval : .zero)
     }

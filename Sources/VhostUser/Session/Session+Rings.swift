@@ -26,10 +26,11 @@ extension Session {
         guard RingConfiguration.isAligned(addresses, deviceFeatures) else {
             throw .misalignedRing(index: ring.index)
         }
-        if ring.queue != nil, let present = ring.configuration.addresses,
+        if let queue = ring.queue, let present = ring.configuration.addresses,
             present.describesSameRing(as: addresses)
         {
             ring.configuration.addresses = addresses
+            queue.logsRing = addresses.logsRing
             return .done
         }
         try idleRing(ring.index).configuration.addresses = addresses

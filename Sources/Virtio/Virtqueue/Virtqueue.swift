@@ -24,6 +24,7 @@ public final class Virtqueue {
     private struct State: ~Copyable {
         var notifier: Hook<any DriverNotifier>
         var drainWaiters: [() -> Void] = []
+        var breakageHandler: ((VirtqueueError) -> Void)?
     }
 
     /// Checks the configuration and maps the ring.
@@ -54,8 +55,24 @@ public final class Virtqueue {
     ///   throws the same. Buffers taken before may still be put.
     public func take(_ pieces: inout IOVectorArray) throws(VirtqueueError) -> Buffer? {
         let buffer = core.take(&pieces)
-        if buffer == nil, let breakage { throw breakage }
+        if buffer == nil, let breakage {
+            reportBreakage(breakage)
+            throw breakage
+        }
         return buffer
+    }
+
+    /// Calls `body` once, from within the `take` that finds the queue broken: a device may look at a
+    /// queue long after its driver's last notification.
+    public func whenBroken(_ body: @escaping (VirtqueueError) -> Void) {
+        state.value.breakageHandler = body
+    }
+
+    @inline(never)
+    private func reportBreakage(_ breakage: VirtqueueError) {
+        let body = state.value.breakageHandler
+        state.value.breakageHandler = nil
+        body?(breakage)
     }
 
     /// Gives a buffer back to the driver as used; published by `flush`.
