@@ -58,6 +58,10 @@ let supports = [
         "Kernel", .control, imports: ["FileBackstore", "LinuxIO", "CLibaio"]),
     Layer(
         "FrontEnd", .control, imports: ["Driver", "Virtio", "LinuxIO"], packages: [system]),
+    Layer(
+        "Sessions", .control,
+        imports: ["VhostUser", "Virtio", "LinuxIO", "Driver", "FrontEnd", "Kernel"],
+        packages: [logging, system]),
     Layer("Guests", .control, imports: []),
     Layer("Targets", .control, imports: ["LinuxIO"]),
     Layer("Stores", .control, imports: ["BlockStorage", "LinuxIO"]),
@@ -101,6 +105,7 @@ let package = Package(
             ]),
         // For the fuzzers and the benchmarks.
         .library(name: "Driver", targets: ["Driver", "FrontEnd"]),
+        .library(name: "Sessions", targets: ["Sessions"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -133,7 +138,7 @@ let package = Package(
                 packages: [logging, system]),
             tests(
                 "VhostUserTests",
-                ["VhostUser", "Virtio", "LinuxIO", "Driver", "FrontEnd", "Kernel"],
+                ["VhostUser", "Virtio", "LinuxIO", "Driver", "FrontEnd", "Kernel", "Sessions"],
                 packages: [logging, system]),
             tests("EndToEndTests", ["Guests", "FrontEnd", "Driver", "LinuxIO"]),
             tests(

@@ -20,5 +20,9 @@ let package = Package(
             name: "RingFuzz", dependencies: [.product(name: "Driver", package: "vhostd")],
             swiftSettings: [.swiftLanguageMode(.v6)]),
         program("ring-fuzzer", "RingFuzz"),
+        .target(
+            name: "SessionFuzz", dependencies: [.product(name: "Sessions", package: "vhostd")],
+            swiftSettings: [.swiftLanguageMode(.v6)]),
+        program("session-fuzzer", "SessionFuzz"),
     ]
 )

@@ -5,6 +5,7 @@ import FrontEnd
 import Glibc
 import Kernel
 import LinuxIO
+import Sessions
 import Synchronization
 import Virtio
 

