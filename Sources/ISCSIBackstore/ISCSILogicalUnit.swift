@@ -61,6 +61,10 @@ public final class ISCSILogicalUnit: AbandoningLogicalUnit {
         session.owner = self
     }
 
+    deinit {
+        session.owner = nil
+    }
+
     /// Turns the loop until the unit has been found.
     ///
     /// To be called before the loop runs, by who cannot do without the unit. Returns early when the

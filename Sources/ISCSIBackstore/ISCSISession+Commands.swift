@@ -21,24 +21,29 @@ extension ISCSISession {
     }
 
     /// Hands the library what waits, as far as the target's window is open.
-    func issuePending() {
-        guard let connection, management == nil, !flow.value.pending.isEmpty else { return }
+    ///
+    /// - Returns: false when the library did not take a command: the session is lost, and the
+    ///   connection gone.
+    func issuePending(to connection: LibraryConnection) -> Bool {
+        guard !flow.value.pending.isEmpty, management == nil else { return true }
         flow.value.lastCommand = loop.now
         while connection.slots.usedCount < flow.value.inFlightLimit,
             let command = flow.value.pending.popFirst()
         {
             if !connection.issue(command, lun: lunField) {
                 flow.value.pending.prepend([command])
-                return loseSession(.connectionLost(reason: connection.errorText))
+                loseSession(.connectionLost(reason: connection.errorText))
+                return false
             }
             flow.value.isUsedSinceLogin = true
         }
+        return true
     }
 
     /// Takes no more from the queue than the target's window lets through: what waits here can
     /// still be taken back.
-    func heedWindow() {
-        guard let connection, connection.isWindowClosed else { return }
+    func heedWindow(of connection: LibraryConnection) {
+        guard connection.isWindowClosed else { return }
         flow.value.inFlightLimit = max(1, connection.slots.usedCount - connection.queuedCount)
     }
 

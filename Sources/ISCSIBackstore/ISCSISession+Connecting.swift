@@ -76,10 +76,12 @@ extension ISCSISession {
 
     /// The library has run: looks at what has changed.
     ///
-    /// - Parameter isAlive: whether the connection is still of use.
-    func connectionServed(_ isAlive: Bool) {
-        guard let connection else { return }
+    /// - Parameters:
+    ///   - connection: the session's present one.
+    ///   - isAlive: whether it is still of use.
+    func connectionServed(_ connection: LibraryConnection, _ isAlive: Bool) {
         switch phase {
+        case .up where isAlive && management == nil: return updateInterest(of: connection)
         case .connecting: connectServed(connection, isAlive)
         case .loggingIn: loginServed(connection, isAlive)
         case .probing where !isAlive:
@@ -89,7 +91,7 @@ extension ISCSISession {
         case .up: continueManagement()
         default: break
         }
-        updateInterest()
+        if let connection = self.connection { updateInterest(of: connection) }
     }
 
     private func connectServed(_ connection: LibraryConnection, _ isAlive: Bool) {
@@ -161,10 +163,10 @@ extension ISCSISession {
     }
 
     /// Tells the loop what the library waits for, when that has changed.
-    func updateInterest() {
-        guard let connection, let registration else { return }
+    private func updateInterest(of connection: LibraryConnection) {
         let interest = connection.interest
         if interest == registeredInterest { return }
+        guard let registration else { return }
         registeredInterest = interest
         // The descriptor is in the loop, so that the kernel has nothing to refuse.
         try? loop.modify(registration, interest: interest)

@@ -59,7 +59,9 @@ extension ISCSISession {
 
     /// Begins what is wanted most, unless something is under way.
     func beginManagementIfWanted() {
-        guard management == nil, connection != nil else { return }
+        guard isResetWanted || !flow.value.abortedTokens.isEmpty, management == nil,
+            connection != nil
+        else { return }
         if isResetWanted {
             isResetWanted = false
             begin(.logicalUnitReset)

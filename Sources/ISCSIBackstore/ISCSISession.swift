@@ -36,8 +36,15 @@ public final class ISCSISession {
 
     public let loop: EventLoop
     public let configuration: ISCSISessionConfiguration
-    /// Who sends commands; hears how they ended.
-    public weak var owner: (any ISCSISessionOwner)?
+    /// Who sends commands; hears how they ended. Not kept alive: it sets this to nil as it goes.
+    //
+    // A weak reference would have every count of the owner's references take the long way.
+    //
+    // SAFETY: whoever sets itself here outlives its place here, by the sentence above.
+    public var owner: (any ISCSISessionOwner)? {
+        get { unsafe flow.value.owner }
+        set { unsafe flow.value.owner = newValue }
+    }
 
     let log: Logger
     let resolver: PortalResolver
@@ -66,7 +73,10 @@ public final class ISCSISession {
     var registeredInterest: Interest = []
     let flow: Cell<Flow>
     var management: ManagementRound?
-    public var isWorkDeferred = false
+    public var isWorkDeferred: Bool {
+        get { flow.value.isWorkDeferred }
+        set { flow.value.isWorkDeferred = newValue }
+    }
     var isResetWanted = false
     var isReinstatementWanted = false
     var probe = Probe()
@@ -82,6 +92,9 @@ public final class ISCSISession {
 
     /// What every command touches.
     struct Flow {
+        // SAFETY: the owner takes itself away before it goes; see `ISCSISession.owner`.
+        unowned(unsafe) var owner: (any ISCSISessionOwner)?
+        var isWorkDeferred = false
         var phase = Phase.idle
         var hasGivenUp = false
         var pending = CommandQueue()
@@ -118,7 +131,11 @@ public final class ISCSISession {
         lunField = Int32(configuration.lun < 256 ? configuration.lun : 0x4000 | configuration.lun)
         flow = Cell(Flow(inFlightLimit: configuration.maximumInFlight, lastCommand: loop.now))
         lastHeard = loop.now
-        resolver.session = self
+        resolver.session = BorrowedReference(self)
+    }
+
+    deinit {
+        resolver.session = nil
     }
 
     /// Begins to connect, and goes on until `close`.
@@ -192,7 +209,7 @@ extension ISCSISession: EventHandler {
         guard let connection else { return }
         lastHeard = loop.now
         let isAlive = connection.serve(readiness)
-        connectionServed(isAlive)
+        connectionServed(connection, isAlive)
     }
 }
 
@@ -208,10 +225,11 @@ extension ISCSISession: DeferredWork {
         guard phase == .up || phase == .probing, let connection else { return }
         if phase == .up {
             beginManagementIfWanted()
-            issuePending()
+            // What the library refuses has ended the session.
+            guard issuePending(to: connection) else { return }
         }
         let isAlive = connection.flush()
-        heedWindow()
-        connectionServed(isAlive)
+        heedWindow(of: connection)
+        connectionServed(connection, isAlive)
     }
 }

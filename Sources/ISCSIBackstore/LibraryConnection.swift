@@ -3,7 +3,6 @@
 import CLibiscsi
 import Glibc
 import LinuxIO
-import SystemPackage
 
 /// What a connection tells its session while the library runs.
 protocol LibraryConnectionOwner: AnyObject {
@@ -28,7 +27,8 @@ protocol LibraryConnectionOwner: AnyObject {
     }
 
     private let context: OpaquePointer
-    private unowned let owner: any LibraryConnectionOwner
+    /// The session, which destroys the connection before it goes.
+    private unowned(unsafe) let owner: any LibraryConnectionOwner
     let slots: LibrarySlots
     private var isDestroyed = false
 
@@ -59,7 +59,7 @@ protocol LibraryConnectionOwner: AnyObject {
             throw .outOfMemory
         }
         unsafe self.context = context
-        self.owner = owner
+        unsafe self.owner = owner
         slots = LibrarySlots(count: configuration.maximumInFlight + Self.reservedSlots)
         configure(configuration)
     }
@@ -124,7 +124,7 @@ protocol LibraryConnectionOwner: AnyObject {
             code = unsafe iscsi_connect_async(
                 context, address,
                 { _, status, _, object in
-                    unsafe LibraryConnection.from(object)?.connectEnded(status)
+                    unsafe LibraryConnection.at(object) { $0.connectEnded(status) }
                 }, pointer)
         }
         return code == 0 ? nil : errorText
@@ -145,7 +145,7 @@ protocol LibraryConnectionOwner: AnyObject {
             code = unsafe iscsi_login_async(
                 context,
                 { _, status, _, object in
-                    unsafe LibraryConnection.from(object)?.loginEnded(status)
+                    unsafe LibraryConnection.at(object) { $0.loginEnded(status) }
                 },
                 pointer)
         }
@@ -266,7 +266,7 @@ protocol LibraryConnectionOwner: AnyObject {
     var errorText: String {
         // SAFETY: a C string within the context; copied at once.
         guard let text = unsafe iscsi_get_error(context) else { return "unknown" }
-        return Self.plain(unsafe String(cString: text))
+        return LibraryErrorText.plain(unsafe String(cString: text))
     }
 
     /// Where the target sends us (TargetAddress).
@@ -280,35 +280,10 @@ protocol LibraryConnectionOwner: AnyObject {
     var loginStatus: UInt16? {
         guard let text = unsafe iscsi_get_error(context) else { return nil }
         let line = unsafe String(cString: text)
-        guard line.contains("Status:"), let number = Self.trailingNumber(line) else { return nil }
+        guard line.contains("Status:"), let number = LibraryErrorText.trailingNumber(line) else {
+            return nil
+        }
         return UInt16(exactly: number)
-    }
-
-    /// The errno in words where the library's text has one, else that text.
-    private static func plain(_ text: String) -> String {
-        // The library's own reconnection is switched off, and says so where the connection ended.
-        if text.isEmpty || text.contains("iscsi_service_reconnect")
-            || endsOfCommands.contains(where: text.hasPrefix)
-        {
-            return "the target closed it"
-        }
-        if text.contains("errno") || text.contains("socket"),
-            let code = trailingNumber(text), code > 0, code < 200
-        {
-            return Errno(rawValue: Int32(code)).description
-        }
-        return String(text.prefix { $0 != "\n" })
-    }
-
-    /// What the library says of commands, and leaves standing when the connection is closed later.
-    private static let endsOfCommands = [
-        "SENSE KEY", "RESERVATION CONFLICT", "TASK_SET_FULL", "TASK_ABORTED", "ACA_ACTIVE", "BUSY",
-    ]
-
-    private static func trailingNumber(_ text: String) -> Int? {
-        guard let end = text.lastIndex(where: \.isNumber) else { return nil }
-        let digits = text[...end].reversed().prefix { $0.isNumber }
-        return Int(String(digits.reversed()))
     }
 
     // MARK: Commands
@@ -323,7 +298,7 @@ protocol LibraryConnectionOwner: AnyObject {
         let code = unsafe iscsi_scsi_command_async(
             context, lun, slots.task(index),
             { _, status, task, object in
-                unsafe LibraryConnection.from(object)?.taskEnded(status, task)
+                unsafe LibraryConnection.at(object) { unsafe $0.taskEnded(status, task) }
             }, nil, pointer)
         if code != 0 { slots.free(index) }
         return code == 0
@@ -341,7 +316,8 @@ protocol LibraryConnectionOwner: AnyObject {
             return
         }
         slots.finish(index) { command, residual, data in
-            owner.commandEnded(command, status: status, residual, data: data)
+            // SAFETY: the session holds this connection while the library runs.
+            unsafe owner.commandEnded(command, status: status, residual, data: data)
         }
     }
 
@@ -371,9 +347,10 @@ protocol LibraryConnectionOwner: AnyObject {
         return unsafe iscsi_task_mgmt_async(
             context, lun, function, tag, number,
             { _, status, data, object in
-                guard let connection = unsafe LibraryConnection.from(object) else { return }
                 let response = unsafe data?.load(as: UInt32.self)
-                connection.managementResponse = status == 0 ? response ?? 0xFF : 0xFF
+                unsafe LibraryConnection.at(object) {
+                    $0.managementResponse = status == 0 ? response ?? 0xFF : 0xFF
+                }
             }, pointer) == 0
     }
 
@@ -382,18 +359,21 @@ protocol LibraryConnectionOwner: AnyObject {
         let code = unsafe iscsi_nop_out_async(
             context,
             { _, _, _, object in
-                unsafe LibraryConnection.from(object)?.isPingOutstanding = false
+                unsafe LibraryConnection.at(object) { $0.isPingOutstanding = false }
             }, nil, 0, pointer)
         isPingOutstanding = code == 0
         return code == 0
     }
 
-    /// The connection that a callback is for; nil once it is destroyed.
-    private static func from(_ object: UnsafeMutableRawPointer?) -> LibraryConnection? {
-        guard let object = unsafe object else { return nil }
+    /// Calls `body` with the connection that a callback is for, unless it is destroyed.
+    @inline(__always)
+    private static func at(
+        _ object: UnsafeMutableRawPointer?, _ body: (LibraryConnection) -> Void
+    ) {
+        guard let object = unsafe object else { return }
         // SAFETY: the session holds the connection while the library runs.
-        let connection = unsafe Unmanaged<LibraryConnection>.fromOpaque(object)
-            .takeUnretainedValue()
-        return connection.isDestroyed ? nil : connection
+        unsafe Unmanaged<LibraryConnection>.fromOpaque(object)._withUnsafeGuaranteedRef {
+            if !$0.isDestroyed { body($0) }
+        }
     }
 }

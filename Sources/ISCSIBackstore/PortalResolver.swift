@@ -7,8 +7,8 @@ import Synchronization
 /// Turns a portal's name into an address, on a worker thread: the library's own look-up would stop
 /// the loop.
 final class PortalResolver {
-    /// Who asked.
-    weak var session: ISCSISession?
+    /// Who asked; takes itself away before it goes.
+    var session: BorrowedReference<ISCSISession>?
 
     private let loop: EventLoop
     private let pool: WorkerPool
@@ -62,7 +62,7 @@ extension PortalResolver: CompletionHandler {
     func workCompleted(token: UInt64, result: Int) {
         guard token == question, let answer = pending else { return }
         pending = nil
-        session?.portalResolved(answer.address, reason: answer.reason)
+        session?.with { $0.portalResolved(answer.address, reason: answer.reason) }
     }
 }
 

@@ -67,14 +67,14 @@ final class DiskBench {
     func send(_ cdb: [UInt8], data: TestMemory? = nil, isOut: Bool = false) throws -> Answer {
         let commands = bus.commands
         let index = try #require(commands.reserve())
-        commands[index].address = LUNAddress(target: 0, lun: try #require(LUN(0)))
-        commands[index].attribute = .simple
-        commands[index].cdb = CDB(cdb)
-        commands[index].cdbByteCount = 32
-        commands[index].dataOut = isOut ? data?.pieces : nil
-        commands[index].dataOutByteCount = isOut ? data?.byteCount ?? 0 : 0
-        commands[index].dataIn = isOut ? nil : data?.pieces
-        commands[index].dataInByteCount = isOut ? 0 : data?.byteCount ?? 0
+        commands.commands[index].address = LUNAddress(target: 0, lun: try #require(LUN(0)))
+        commands.commands[index].attribute = .simple
+        commands.commands[index].cdb = CDB(cdb)
+        commands.commands[index].cdbByteCount = 32
+        commands.commands[index].dataOut = isOut ? data?.pieces : nil
+        commands.commands[index].dataOutByteCount = isOut ? data?.byteCount ?? 0 : 0
+        commands.commands[index].dataIn = isOut ? nil : data?.pieces
+        commands.commands[index].dataInByteCount = isOut ? 0 : data?.byteCount ?? 0
         bus.execute(index)
         var ended: Int?
         try bench.turn {
@@ -83,7 +83,7 @@ final class DiskBench {
         }
         #expect(ended == index)
         defer { commands.release(index) }
-        return answer(commands[index])
+        return answer(commands.commands[index])
     }
 
     private func answer(_ command: borrowing Command) -> Answer {

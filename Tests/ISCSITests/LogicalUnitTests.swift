@@ -96,25 +96,28 @@ final class UnitContext: SCSIBusObserver {
         _ cdb: [UInt8], out: TestBuffer? = nil, into: TestBuffer? = nil, tag: UInt64 = 1
     ) -> Int? {
         guard let index = bus.commands.reserve() else { return nil }
-        bus.commands[index].address = UnitContext.address
-        bus.commands[index].tag = tag
-        bus.commands[index].attribute = .simple
-        bus.commands[index].cdb = CDB(cdb)
-        bus.commands[index].cdbByteCount = 32
-        bus.commands[index].dataOut = out?.pieces
-        bus.commands[index].dataOutByteCount = out?.bytes.count ?? 0
-        bus.commands[index].dataIn = into?.pieces
-        bus.commands[index].dataInByteCount = into?.bytes.count ?? 0
+        bus.commands.commands[index].address = UnitContext.address
+        bus.commands.commands[index].tag = tag
+        bus.commands.commands[index].attribute = .simple
+        bus.commands.commands[index].cdb = CDB(cdb)
+        bus.commands.commands[index].cdbByteCount = 32
+        bus.commands.commands[index].dataOut = out?.pieces
+        bus.commands.commands[index].dataOutByteCount = out?.bytes.count ?? 0
+        bus.commands.commands[index].dataIn = into?.pieces
+        bus.commands.commands[index].dataInByteCount = into?.bytes.count ?? 0
         bus.execute(index)
         return index
     }
 
     func result(_ index: Int) -> Result {
         Result(
-            response: bus.commands[index].response, status: bus.commands[index].status,
-            sense: bus.commands[index].status == .checkCondition ? bus.commands[index].sense : [],
-            residual: bus.commands[index].residualByteCount,
-            isOverrun: bus.commands[index].isOverrun, moved: bus.commands[index].movedByteCount)
+            response: bus.commands.commands[index].response,
+            status: bus.commands.commands[index].status,
+            sense: bus.commands.commands[index].status == .checkCondition
+                ? bus.commands.commands[index].sense : [],
+            residual: bus.commands.commands[index].residualByteCount,
+            isOverrun: bus.commands.commands[index].isOverrun,
+            moved: bus.commands.commands[index].movedByteCount)
     }
 }
 
@@ -330,7 +333,7 @@ struct LogicalUnitTests {
         #expect(
             try context.turn {
                 while let index = context.bus.commands.popEnded() {
-                    ended.append(context.bus.commands[index].response)
+                    ended.append(context.bus.commands.commands[index].response)
                     context.bus.commands.release(index)
                 }
                 return !ended.isEmpty
@@ -357,7 +360,7 @@ struct LogicalUnitTests {
         #expect(context.bus.commands.popEnded() == nil)
         context.bus.commands.abandonWaiting { _ in true }
         let ended = try #require(context.bus.commands.popEnded())
-        #expect(context.bus.commands[ended].response == .reset)
+        #expect(context.bus.commands.commands[ended].response == .reset)
         context.bus.commands.release(ended)
     }
 

@@ -80,6 +80,7 @@ final class SessionContext: ISCSISessionOwner {
     }
 
     deinit {
+        session.owner = nil
         session.close()
         pool.stopAndJoin()
     }

@@ -74,15 +74,15 @@ final class Initiator {
         let inBuffer = inByteCount > 0 ? AlignedBuffer(byteCount: inByteCount) : nil
         inBuffer?.fill(repeating: [0xEE])
         buffers[index] = (outBuffer, inBuffer)
-        bus.commands[index].address = address
-        bus.commands[index].tag = tag
-        bus.commands[index].attribute = attribute
-        bus.commands[index].cdb = CDB(cdb)
-        bus.commands[index].cdbByteCount = 32
-        bus.commands[index].dataOut = outBuffer?.pieces(byteCount: out?.count ?? 0)
-        bus.commands[index].dataOutByteCount = out?.count ?? 0
-        bus.commands[index].dataIn = inBuffer?.pieces(byteCount: inByteCount)
-        bus.commands[index].dataInByteCount = inByteCount
+        bus.commands.commands[index].address = address
+        bus.commands.commands[index].tag = tag
+        bus.commands.commands[index].attribute = attribute
+        bus.commands.commands[index].cdb = CDB(cdb)
+        bus.commands.commands[index].cdbByteCount = 32
+        bus.commands.commands[index].dataOut = outBuffer?.pieces(byteCount: out?.count ?? 0)
+        bus.commands.commands[index].dataOutByteCount = out?.count ?? 0
+        bus.commands.commands[index].dataIn = inBuffer?.pieces(byteCount: inByteCount)
+        bus.commands.commands[index].dataInByteCount = inByteCount
         answers[index] = nil
         bus.execute(index)
         collect()
@@ -93,15 +93,17 @@ final class Initiator {
     func collect() {
         while let index = bus.commands.popEnded() {
             let moved =
-                bus.commands[index].direction == .in ? bus.commands[index].movedByteCount : 0
+                bus.commands.commands[index].direction == .in
+                ? bus.commands.commands[index].movedByteCount : 0
             let buffer = buffers[index]?.in
             answers[index] = Answer(
-                response: bus.commands[index].response, status: bus.commands[index].status,
-                sense: bus.commands[index].status == .checkCondition
-                    ? bus.commands[index].sense : [],
+                response: bus.commands.commands[index].response,
+                status: bus.commands.commands[index].status,
+                sense: bus.commands.commands[index].status == .checkCondition
+                    ? bus.commands.commands[index].sense : [],
                 data: (0..<moved).compactMap { buffer?[$0] },
-                residual: bus.commands[index].residualByteCount,
-                isOverrun: bus.commands[index].isOverrun)
+                residual: bus.commands.commands[index].residualByteCount,
+                isOverrun: bus.commands.commands[index].isOverrun)
             order.append(index)
             bus.commands.release(index)
         }

@@ -18,7 +18,7 @@ public final class CommandTable {
         var endedManagements: [TaskManagement] = []
     }
 
-    /// The commands in place, for transports on the data path; the same ones as by subscript.
+    /// The commands in place.
     public let commands: GrowingSlab<Command>
     private let state = Cell(State())
     /// What takes the ended commands off; asked for when there is a first one.
@@ -47,9 +47,10 @@ public final class CommandTable {
     /// Commands that were executed and have not ended.
     public var underWayCount: Int { state.value.underWayCount }
 
-    /// A command, in place.
+    /// A command, in place; for this module only, since in another one the accessors would be calls
+    /// that allocate.
     @inline(__always)
-    public subscript(index: Int) -> Command {
+    subscript(index: Int) -> Command {
         _read { yield commands[index] }
         _modify { yield &commands[index] }
     }

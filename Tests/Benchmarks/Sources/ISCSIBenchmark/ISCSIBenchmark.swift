@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Glibc
 import ISCSIBackstore
 import LinuxIO
 import Logging
@@ -10,8 +9,9 @@ import SCSI
 ///
 ///     ISCSIBenchmark URL BYTES DEPTH SECONDS [one-buffer]
 ///
-/// Every read has a buffer of its own, as a guest's have, unless all are to go to the same: that is
-/// what iscsi-perf does, whose one buffer stays in the processor's cache. Prints reads a second, and microseconds of processor time a read.
+/// Every read has a buffer of its own in pieces of a page, as a guest's have, unless all are to go to
+/// one buffer in one piece: that is what iscsi-perf has, and it stays in the processor's cache.
+/// Prints how many reads were done.
 @main
 enum ISCSIBenchmark {
     static func main() throws {
@@ -21,28 +21,18 @@ enum ISCSIBenchmark {
         else { return print("usage: ISCSIBenchmark URL BYTES DEPTH SECONDS [one-buffer]") }
         let load = try Load(
             url: arguments[1], byteCount: byteCount, depth: depth,
-            isBufferShared: arguments.count > 5)
-        try load.run(seconds: 1)
-        let before = processorTime()
-        let count = try load.run(seconds: seconds)
-        let used = processorTime() - before
-        let rate = Int(Double(count) / Double(seconds))
-        let cost = (used / Double(count) * 1e6 * 100).rounded() / 100
-        print("\(rate) reads/s  \(cost) us/read")
-    }
-
-    private static func processorTime() -> Double {
-        var usage = rusage()
-        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-        return Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
-            + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
+            isBufferShared: arguments.last == "one-buffer")
+        print("\(try load.run(for: .seconds(seconds))) reads")
     }
 }
 
 /// Keeps reads under way, as the virtio device does: through the bus, ended ones taken at the end
 /// of a turn.
 final class Load: DeferredWork {
-    var isWorkDeferred = false
+    var isWorkDeferred: Bool {
+        get { state.value.isWorkDeferred }
+        set { state.value.isWorkDeferred = newValue }
+    }
     private let loop: EventLoop
     private let bus: SCSIBus
     private let pool: WorkerPool
@@ -54,6 +44,7 @@ final class Load: DeferredWork {
     private let state = Cell(State())
 
     private struct State {
+        var isWorkDeferred = false
         var buffers: [IOVectorArray.Box] = []
         /// The buffer of each command of the table.
         var buffersByCommand: [Int] = []
@@ -81,19 +72,21 @@ final class Load: DeferredWork {
         try unit.waitUntilReady(within: .seconds(10))
         blockCount = session.unit?.blockCount ?? 0
         bus.commands.completionWork = self
-        let shared = IOVectorArray.Box(byteCount: byteCount)
+        let shared = IOVectorArray.Box(byteCount: byteCount, pieceByteCount: byteCount)
         for _ in 0..<depth {
-            let buffer = isBufferShared ? shared : IOVectorArray.Box(byteCount: byteCount)
-            state.value.buffers.append(buffer)
+            let own =
+                isBufferShared ? nil : IOVectorArray.Box(byteCount: byteCount, pieceByteCount: 4096)
+            state.value.buffers.append(own ?? shared)
         }
         for index in 0..<depth { begin(index) }
     }
 
-    @discardableResult
-    func run(seconds: Int) throws -> Int {
-        state.value.endedCount = 0
-        let end = loop.now.advanced(byNanoseconds: UInt64(seconds) * 1_000_000_000)
-        while loop.now < end { try loop.turn(waitingAtMost: .milliseconds(100)) }
+    /// Reads for so long.
+    ///
+    /// - Returns: how many reads have ended.
+    func run(for duration: Duration) throws -> Int {
+        loop.setTimer(after: duration, handler: self)
+        try loop.run()
         return state.value.endedCount
     }
 
@@ -130,6 +123,12 @@ final class Load: DeferredWork {
     }
 }
 
+extension Load: TimerHandler {
+    func timerFired(tag: Int) {
+        loop.stop()
+    }
+}
+
 /// Numbers that are random enough to choose blocks by, without a system call for each, as the C
 /// programs beside us have them.
 struct PlainGenerator: RandomNumberGenerator {
@@ -144,15 +143,16 @@ struct PlainGenerator: RandomNumberGenerator {
 }
 
 extension IOVectorArray {
-    /// A buffer in pieces of a page, as a guest lays one out.
+    /// A buffer, in pieces that make up the whole.
     final class Box {
         private let memory: UnsafeMutableRawPointer
         private var vectors = IOVectorArray(capacity: 64)
 
-        init(byteCount: Int) {
+        init(byteCount: Int, pieceByteCount: Int) {
             memory = .allocate(byteCount: byteCount, alignment: 4096)
-            for offset in stride(from: 0, to: byteCount, by: 4096) {
-                vectors.append(memory + offset, byteCount: min(4096, byteCount - offset))
+            for offset in stride(from: 0, to: byteCount, by: pieceByteCount) {
+                vectors.append(
+                    memory + offset, byteCount: min(pieceByteCount, byteCount - offset))
             }
         }
 
