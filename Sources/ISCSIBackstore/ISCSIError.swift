@@ -44,6 +44,16 @@ public enum ISCSIError: Error, Equatable, Sendable {
     case notReady(Duration)
 }
 
+extension ISCSIError {
+    /// Whether the target's answer stays the same until somebody changes the configuration, here or
+    /// there: Status-Class 2, initiator error, but for too many connections and for sessions that are
+    /// not there (RFC 7143 §11.13.5).
+    var isRefusal: Bool {
+        guard case .loginRefused(_, let status) = self else { return false }
+        return [0x0201, 0x0202, 0x0203, 0x0204, 0x0205, 0x0207, 0x0209, 0x020B].contains(status)
+    }
+}
+
 extension ISCSIError: CustomStringConvertible {
     public var description: String {
         switch self {

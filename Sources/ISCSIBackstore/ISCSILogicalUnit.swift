@@ -65,18 +65,24 @@ public final class ISCSILogicalUnit: AbandoningLogicalUnit {
         session.owner = nil
     }
 
-    /// Turns the loop until the unit has been found.
+    /// Turns the loop until the units, all of this one's loop, have been found, side by side.
     ///
-    /// To be called before the loop runs, by who cannot do without the unit. Returns early when the
+    /// To be called before the loop runs, by who cannot do without them. Returns early when the
     /// process is asked to stop: it will, as soon as it has started.
     ///
-    /// - Throws: why it has not been found, when the limit has passed.
-    public func waitUntilReady(within limit: Duration) throws(ISCSIError) {
-        let end = session.loop.now.advanced(byNanoseconds: limit.wholeNanoseconds)
-        while session.phase != .up && !ProcessEnvironment.isAskedToStop {
-            if session.loop.now > end { throw session.lastError ?? .notReady(limit) }
+    /// - Throws: why one has not been found: at once when its target refuses us, else when the limit
+    ///   has passed.
+    public static func waitUntilReady(
+        _ units: [ISCSILogicalUnit], within limit: Duration
+    ) throws(ISCSIError) {
+        guard let loop = units.first?.session.loop else { return }
+        let end = loop.now.advanced(byNanoseconds: limit.wholeNanoseconds)
+        while !ProcessEnvironment.isAskedToStop {
+            for unit in units { if let refusal = unit.session.refusal { throw refusal } }
+            guard let missing = units.first(where: { $0.session.phase != .up }) else { return }
+            if loop.now > end { throw missing.session.lastError ?? .notReady(limit) }
             do {
-                try session.loop.turn(waitingAtMost: .milliseconds(100))
+                try loop.turn(waitingAtMost: .milliseconds(100))
             } catch {
                 throw .notReady(limit)
             }

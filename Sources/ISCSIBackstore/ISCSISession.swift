@@ -59,6 +59,14 @@ public final class ISCSISession {
     public internal(set) var unit: ISCSIUnitInformation?
     /// Why the session is not up; nil while nothing has failed.
     public internal(set) var lastError: ISCSIError?
+    /// What the target has against us, which time alone will not change; nil while it may yet let us
+    /// in, at one of the portals or another.
+    public var refusal: ISCSIError? {
+        guard phase == .backingOff, attempt.failureCount >= configuration.portals.count,
+            let lastError, lastError.isRefusal
+        else { return nil }
+        return lastError
+    }
     /// Whether the replacement timeout has passed: commands fail at once.
     public internal(set) var hasGivenUp: Bool {
         get { flow.value.hasGivenUp }

@@ -76,6 +76,22 @@ struct ISCSISpecificationTests {
                 "CHAP needs both a user and a secret"
             ),
             ("iscsi=iscsi://joe@h/iqn.2026-01.com.example/1", "CHAP needs both"),
+            (
+                "iscsi=iscsi://joe%hush@h/iqn.2026-01.com.example:a/1,block-size=4096",
+                "'block-size' is for files and block devices; beside iscsi= are allowed target, lun"
+            ),
+            (
+                "wwn=5000000000000001,iscsi=iscsi://joe%hush@h/iqn.2026-01.com.example:a/1",
+                "'wwn' is for files and block devices"
+            ),
+            (
+                "iscsi=iscsi://joe%hush@h/iqn.2026-01.com.example:a/1,iops=5",
+                "'iops' is for files and block devices"
+            ),
+            (
+                "iscsi://joe%hush@h/iqn.2026-01.com.example:a/1,readonly",
+                "is written iscsi=iscsi://joe%***@h/iqn.2026-01.com.example:a/1,readonly; a comma"
+            ),
             ("required,lun=1", "'required' needs iscsi= beside it"),
             ("iscsi://joe%hush@h/iqn.2026-01.com.example", "not an iSCSI URL"),
             (

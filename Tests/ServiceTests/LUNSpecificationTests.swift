@@ -61,6 +61,8 @@ struct LUNSpecificationTests {
             ("path=x,physical-block-size=1000", "physical-block-size=1000 is none of 512, 4096"),
             ("path=x,vendor=ninechars", "vendor=ninechars is none of 1 to 8 printable ASCII"),
             ("path=x,serial=", "serial= is none of 1 to 128 printable ASCII characters"),
+            ("disk.img,readonly", "has keys behind it is written path=disk.img,readonly; a comma"),
+            ("/a/disk.img,lun=1,target=2", "is written path=/a/disk.img,lun=1,target=2; a comma"),
             ("path=x,wwn=1234", "wwn=1234 is none of 16 hexadecimal digits"),
             ("path=x,wwn=9000000000000000", "that begin with 2, 3 or 5"),
         ])

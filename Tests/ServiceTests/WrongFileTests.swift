@@ -195,7 +195,10 @@ struct WrongFileTests {
             "vm:5: scsi.lun: iops=0 is not a number from 1 to 9007199254740992"),
         WrongFile(
             unit + "iscsi = 'iscsi://h/iqn.2026-01.com.example:a/1'\nbytes-per-second = 1000",
-            "vm:3: scsi.lun: a unit at an iSCSI target takes no limits"),
+            "vm:3: scsi.lun: 'bytes-per-second' is for files and block devices; beside iscsi= are "
+                + "allowed target, lun, readonly, initiator, secret-file, secret-variable, "
+                + "target-user, target-secret-file, target-secret-variable, header-digest, "
+                + "required, replacement-timeout"),
         WrongFile(
             unit + "path = 'a'\nblock-size = 1024",
             "vm:5: scsi.lun: block-size=1024 is neither 512 nor 4096"),

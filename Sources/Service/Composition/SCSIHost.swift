@@ -16,7 +16,7 @@ import VirtioSCSI
 final class SCSIHost: DeviceHost {
     /// Threads for what the kernel can only do by blocking: buffered files, freeing space.
     private static let workerCount = 4
-    /// How long a unit at an iSCSI target that is required may take to be found.
+    /// How long units at iSCSI targets that are required may take to be found.
     private static let startLimit = Duration.seconds(60)
     /// VIRTIO_SCSI_F_T10_PI: a driver that insists on it would send requests of another layout.
     private static let protectionInformation = VirtioFeatures.bit(3)
@@ -56,8 +56,8 @@ final class SCSIHost: DeviceHost {
         device = SCSIDevice(
             loop: loop, bus: bus, requestQueueCount: SCSIDevice.requestQueueLimit, logger: log)
         for unit in configuration.luns { try Composition.doing("--lun") { try attach(unit) } }
-        for case .remote(let unit, _) in units.values where unit.isRequired {
-            try Composition.doing("--lun") { try unit.waitUntilReady(within: Self.startLimit) }
+        try Composition.doing("--lun") {
+            try ISCSILogicalUnit.waitUntilReady(requiredUnits, within: Self.startLimit)
         }
         device.queueStopping = { [weak self] in self?.releaseWaiting() }
         var options = options
@@ -66,6 +66,12 @@ final class SCSIHost: DeviceHost {
             try Composition.server(
                 of: device, at: configuration.socketPath, or: configuration.descriptor,
                 loop: loop, options: options)
+        }
+    }
+
+    private var requiredUnits: [ISCSILogicalUnit] {
+        units.values.compactMap {
+            if case .remote(let unit, _) = $0, unit.isRequired { unit } else { nil }
         }
     }
 

@@ -22,7 +22,8 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case repeatedLUN(target: Int, lun: Int, place: String = "--lun")
     case takenPlace(target: Int, lun: Int)
     case illegalRate(key: String, value: String, specification: String)
-    case limitedISCSI(specification: String)
+    case fileKey(String, specification: String)
+    case keysBehindPath(String, specification: String)
     case tooManyTargets(limit: Int)
     case pathTooLong(flag: String, path: String, limit: Int)
     case samePath(flag: String, otherFlag: String, path: String)
@@ -90,8 +91,13 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         case .takenPlace(let target, let lun): "target=\(target),lun=\(lun) is taken"
         case .illegalRate(let key, let value, let specification):
             "\(specification): \(key)=\(value) is not a number from 1 to 9007199254740992"
-        case .limitedISCSI(let specification):
-            "\(specification): a unit at an iSCSI target takes no limits"
+        case .fileKey(let key, let specification):
+            "\(specification): '\(key)' is for files and block devices; beside iscsi= are allowed "
+                + "target, lun, readonly, "
+                + ISCSISpecification.keys.dropFirst().joined(separator: ", ")
+        case .keysBehindPath(let form, let specification):
+            "\(specification): what has keys behind it is written \(form); "
+                + "a comma that belongs to it, twice"
         case .tooManyTargets(let limit):
             "--lun: more than \(limit) without a target; put several on one target with lun="
         case .pathTooLong(let flag, let path, let limit):

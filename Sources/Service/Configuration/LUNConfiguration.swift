@@ -51,6 +51,8 @@ public struct LUNSpecification: Equatable, Sendable {
     public var limits = StoreLimits()
     public private(set) var iSCSI: ISCSIConfiguration?
     private var iSCSIKeys = ISCSISpecification()
+    /// A key that is of use to files and block devices only.
+    private var fileKey: String?
     /// What a message about the whole of it begins with.
     public private(set) var place = "--lun"
     /// Where it was written, as a comment.
@@ -64,6 +66,7 @@ public struct LUNSpecification: Equatable, Sendable {
         path = ""
         // What an error shows must not hold a secret.
         let shown = "--lun " + ISCSIURL.withoutSecret(text)
+        try Self.checkKeysBehindPath(text, specification: shown)
         if text.hasPrefix("iscsi://") {
             try iSCSIKeys.apply(key: "iscsi", value: text, specification: shown)
             iSCSI = try iSCSIKeys.configuration(specification: shown)
@@ -105,14 +108,13 @@ public struct LUNSpecification: Equatable, Sendable {
         guard !path.isEmpty || iSCSI != nil else {
             throw .missingPath(specification: specification)
         }
-        guard iSCSI == nil || limits == StoreLimits() else {
-            throw .limitedISCSI(specification: specification)
-        }
+        if iSCSI != nil, let fileKey { throw .fileKey(fileKey, specification: specification) }
     }
 
     private mutating func apply(
         key: String, value: String?, specification: String
     ) throws(ConfigurationError) {
+        if Self.fileKeys.contains(key) { fileKey = fileKey ?? key }
         switch key {
         case "target":
             target = try Self.number(key, value, LUNConfiguration.maximumTarget, specification)
@@ -244,12 +246,26 @@ extension LUNSpecification {
 // MARK: Parsing
 
 extension LUNSpecification {
-    private static let keys: Set<String> = Set(
-        ISCSISpecification.keys + DiskConfiguration.keys
-    ).union([
-        "target", "lun", "path", "readonly", "block-size", "iops", "iops-burst",
-        "bytes-per-second", "bytes-burst",
-    ])
+    private static let keys = fileKeys.union(ISCSISpecification.keys)
+        .union(["target", "lun", "path", "readonly"])
+    private static let fileKeys = Set(
+        DiskConfiguration.keys + [
+            "block-size", "iops", "iops-burst", "bytes-per-second", "bytes-burst",
+        ])
+
+    /// Refuses a path or URL with keys behind it, of which all would be taken for the path.
+    private static func checkKeysBehindPath(
+        _ text: String, specification: String
+    ) throws(ConfigurationError) {
+        let isURL = text.hasPrefix("iscsi://")
+        let items = split(text)
+        guard isURL || !hasKeys(text), items.count > 1,
+            items.dropFirst().contains(where: { keys.contains(keyAndValue($0).key) })
+        else { return }
+        throw .keysBehindPath(
+            (isURL ? "iscsi=" : "path=") + ISCSIURL.withoutSecret(text),
+            specification: specification)
+    }
 
     /// Whether the text is pairs rather than a path: its first item is a known key, or looks like a
     /// key that was mistyped (letters before the first `=`, and no slash).

@@ -69,7 +69,7 @@ final class Load: DeferredWork {
         }
         self.byteCount = byteCount
         session.start()
-        try unit.waitUntilReady(within: .seconds(10))
+        try ISCSILogicalUnit.waitUntilReady([unit], within: .seconds(10))
         blockCount = session.unit?.blockCount ?? 0
         bus.commands.completionWork = self
         let shared = IOVectorArray.Box(byteCount: byteCount, pieceByteCount: byteCount)
