@@ -329,4 +329,11 @@ extension QueueCore where Format: ~Copyable {
         if memory.value.dirtyLog.isSet { noteNotificationField() }
         return isMore
     }
+
+    /// Whether a take would find something, be it an error; see `Virtqueue.hasAvailable`.
+    @inline(__always)
+    var hasAvailable: Bool {
+        guard care.isAttached, breakage == nil else { return false }
+        return batch.position != batch.count || batch.error != nil || ring.hasAvailable
+    }
 }

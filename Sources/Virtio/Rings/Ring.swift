@@ -48,6 +48,9 @@ protocol Ring: ~Copyable {
     /// - Returns: whether there is one already.
     mutating func requestNotifications() -> Bool
 
+    /// Whether there is something at the place to fetch from; a look and nothing more.
+    var hasAvailable: Bool { get }
+
     /// The place to fetch from, and the used position, as GET_VRING_BASE encodes them.
     var base: UInt32 { get }
 

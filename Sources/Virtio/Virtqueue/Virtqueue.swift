@@ -149,6 +149,16 @@ public final class Virtqueue {
         }
     }
 
+    /// Whether buffers are available, or an error is; never so for a broken queue.
+    ///
+    /// A look at the ring and nothing more, for whoever polls.
+    public var hasAvailable: Bool {
+        switch core {
+        case .split(let queue): queue.value.hasAvailable
+        case .packed(let queue): queue.value.hasAvailable
+        }
+    }
+
     // MARK: Notifying the driver
 
     /// How the driver is signalled.

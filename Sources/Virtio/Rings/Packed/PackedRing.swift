@@ -202,8 +202,11 @@ extension PackedRing {
         }
         // The request must be visible before we look once more; store then load again.
         fullFence()
-        return isAvailable(ring.load64(at: 16 &* nextAvailable.index &+ 8))
+        return hasAvailable
     }
+
+    @inline(__always)
+    var hasAvailable: Bool { isAvailable(ring.load64(at: 16 &* nextAvailable.index &+ 8)) }
 
     /// Whether a descriptor with these last eight bytes, at the place to fetch from, is available:
     /// AVAIL equals the wrap counter, USED does not, and we do not have it already.

@@ -144,8 +144,11 @@ extension SplitRing {
         }
         // The request must be visible before we look once more; store then load again.
         fullFence()
-        return available.load16(at: Self.indexOffset) != nextAvailable
+        return hasAvailable
     }
+
+    @inline(__always)
+    var hasAvailable: Bool { available.load16(at: Self.indexOffset) != nextAvailable }
 
     func forEachNotificationField(_ body: (GuestAddress, UInt64) -> Void) {
         body(usedField(hasEventIndex ? usedEventOffset : Self.flagsOffset), 2)
