@@ -76,6 +76,15 @@ void cl_stall_alarm_pause(void);
 /// Gives back what the alarm needs in the calling thread.
 void cl_stall_alarm_end(void);
 
+/// Tells the processor that this is a loop that waits, for the sake of who shares the core.
+static inline void cl_relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 /// Open file description locks (F_OFD_SETLK): 0, or -1 with errno set.
 int cl_lock_whole_file(int descriptor, int exclusive);
 

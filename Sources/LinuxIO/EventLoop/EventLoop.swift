@@ -7,8 +7,9 @@ public import SystemPackage
 /// One thread's wait for descriptors, moments and messages.
 ///
 /// A turn is: wait, handle what is ready, fire the timers that are due, then do the deferred work
-/// until none is left, or for so many rounds that the descriptors need a look. The loop and everything registered with it belong to the thread that runs
-/// it; other threads reach it through its `mailbox` only.
+/// until none is left, or for so many rounds that the descriptors need a look. Where it is allowed to
+/// (`pollLimit`), the loop polls for a moment before it waits. The loop and everything registered with
+/// it belong to the thread that runs it; other threads reach it through its `mailbox` only.
 public final class EventLoop {
     /// Events taken from the kernel in one call.
     private static let batchSize = 64
@@ -19,6 +20,8 @@ public final class EventLoop {
     private let poll: OwnedDescriptor
     private let clock: any MonotonicClock
     private let state = Cell(State())
+    /// What is polled, and for how long.
+    let poller = Cell(Poller())
 
     /// What changes as the loop turns.
     private struct State: ~Copyable {
@@ -171,12 +174,21 @@ public final class EventLoop {
     /// - Parameter limit: how long to wait for something to happen; nil for as long as it takes.
     /// - Throws: the errno of epoll_wait.
     public func turn(waitingAtMost limit: Duration?) throws(Errno) {
-        try waitAndDispatch(timeout: timeoutMilliseconds(limit))
+        let timeout = timeoutMilliseconds(limit)
+        if poller.value.isOn {
+            try pollOrWait(timeout: timeout)
+        } else {
+            try waitAndDispatch(timeout: timeout)
+        }
         fireTimers()
         performDeferredWork()
     }
 
-    private func waitAndDispatch(timeout: Int32) throws(Errno) {
+    /// When the first timer is due.
+    var nextDeadline: Instant? { state.value.timers.nextDeadline }
+
+    /// Handles what is ready, after so many milliseconds at most; -1 for as long as it takes.
+    func waitAndDispatch(timeout: Int32) throws(Errno) {
         var failure: Errno?
         unsafe withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: Self.batchSize) {
             events in
@@ -238,8 +250,9 @@ public final class EventLoop {
         let handlers = state.value.registrations.takeRetired()
         let timers = state.value.takeTimers()
         if state.value.endsStalls { cl_stall_alarm_end() }
+        let polled = poller.value.takeAll()
         while state.value.deferred.removeFirst() != nil {}
-        withExtendedLifetime((handlers, timers)) {}
+        withExtendedLifetime((handlers, timers, polled)) {}
     }
 
     private func timeoutMilliseconds(_ limit: Duration?) -> Int32 {
