@@ -169,11 +169,23 @@ extension AIOContext {
         if count > 0, state.value.countInKernel == 0 { setRetryTimer() }
     }
 
+    /// Takes what has ended from the kernel, if a look at that costs no system call.
+    ///
+    /// - Returns: whether anything has.
+    func look() -> Bool {
+        state.value.countInKernel > 0 && looksForFree && harvest()
+    }
+
     /// Takes what has ended from the kernel.
-    func harvest() {
+    ///
+    /// - Returns: whether anything has.
+    @discardableResult
+    func harvest() -> Bool {
+        var isFound = false
         while true {
             let events = unsafe kernel.completions()
             if events.isEmpty { break }
+            isFound = true
             state.value.countInKernel -= events.count
             for place in 0..<events.count {
                 // SAFETY: the place is below the count; the kernel hands back what it was given.
@@ -184,5 +196,6 @@ extension AIOContext {
             kernel.consume(events.count)
         }
         if state.value.batchCount > 0 { loop.deferWork(loopSide) }
+        return isFound
     }
 }

@@ -11,8 +11,8 @@ public import SystemPackage
 ///
 /// What the kernel can do without blocking goes through libaio: the requests of a turn of the loop,
 /// whatever store they are for, are handed over in one system call at its end, and ended ones are
-/// read from the ring that the kernel maps, when its eventfd has woken the loop. Nothing reads the
-/// eventfd: it is watched for edges. The rest goes to worker threads: files that lie in memory or go
+/// read from the ring that the kernel maps: when others are handed over, when the kernel's eventfd has
+/// woken the loop, and when the loop polls. Nothing reads the eventfd: it is watched for edges. The rest goes to worker threads: files that lie in memory or go
 /// through the page cache, holes, zeroes, and everything when the host has no AIO requests left
 /// (fs.aio-max-nr).
 ///
@@ -47,6 +47,8 @@ public import SystemPackage
 
     /// Requests that the kernel takes at once; 0 when everything goes to the workers.
     public let kernelRequestCount: Int
+    /// Whether a look at what has ended makes no system call.
+    let looksForFree: Bool
 
     /// What changes with every request.
     struct State: ~Copyable {
@@ -96,6 +98,7 @@ public import SystemPackage
         self.kernel = kernel
         self.calls = calls
         kernelRequestCount = Self.setUp(kernel, requestCount)
+        looksForFree = kernelRequestCount > 0 && kernel.completionsAreFree
         // No more than the kernel takes: what it had no room for would hold up other stores.
         let slotCount = kernelRequestCount > 0 ? kernelRequestCount : requestCount
         let slots = Slab(count: slotCount) { _ in AIORequest() }
@@ -114,6 +117,7 @@ public import SystemPackage
         unsafe batch = .allocate(capacity: slotCount)
         loopSide.context.value = BorrowedReference(self)
         workerSide.context.value = BorrowedReference(self)
+        loop.add(loopSide)
         if kernelRequestCount < requestCount { logShortage(requestCount) }
     }
 
@@ -122,6 +126,7 @@ public import SystemPackage
         loopSide.context.value = nil
         workerSide.context.value = nil
         loop.remove(registration)
+        loop.remove(loopSide)
         port.close(loop: loop)
         unsafe batch.deallocate()
     }

@@ -24,6 +24,9 @@ package protocol AIOKernel: AnyObject {
     /// Ended requests that wait to be looked at, none when empty. Valid until `consume`.
     func completions() -> UnsafeBufferPointer<io_event>
 
+    /// Whether `completions` makes no system call.
+    var completionsAreFree: Bool { get }
+
     /// Gives back the first `count` of what `completions` returned.
     func consume(_ count: Int)
 }
@@ -88,6 +91,8 @@ package protocol AIOKernel: AnyObject {
             state.value.context, 0, Self.batchSize, state.value.batch, &now)
         return unsafe UnsafeBufferPointer(start: state.value.batch, count: max(0, Int(count)))
     }
+
+    package var completionsAreFree: Bool { state.value.ring != nil }
 
     package func consume(_ count: Int) {
         state.value.ring?.consume(count)

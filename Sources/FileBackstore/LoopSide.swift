@@ -5,7 +5,7 @@ import LinuxIO
 /// What the loop calls, so that it does not keep the context alive.
 ///
 /// The context clears the reference when it goes.
-final class LoopSide: EventHandler, DeferredWork, TimerHandler {
+final class LoopSide: EventHandler, DeferredWork, TimerHandler, Pollable {
     let context = Cell<BorrowedReference<AIOContext>?>(nil)
     private let isDeferred = Cell(false)
 
@@ -18,14 +18,22 @@ final class LoopSide: EventHandler, DeferredWork, TimerHandler {
     private var held: AIOContext? { context.value?.with { $0 } }
 
     func descriptorReady(_ readiness: Readiness, tag: Int) {
-        held?.harvest()
+        guard let context = held, context.harvest() else { return }
+        // When these are answered there may be more.
+        context.loop.deferWork(self)
     }
 
     func performDeferredWork() {
         guard let context = held else { return }
         context.deliverEnded()
         context.submitBatch()
+        // The first of a batch may have ended before the last one is handed over.
+        if context.look() { context.loop.deferWork(self) }
     }
+
+    func poll() -> Bool { held?.look() ?? false }
+
+    func prepareToSleep() -> Bool { held?.look() ?? false }
 
     func timerFired(tag: Int) {
         held?.retry()

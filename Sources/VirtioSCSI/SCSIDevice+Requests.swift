@@ -10,8 +10,8 @@ extension SCSIDevice {
 
     /// Takes requests until there are no more, or enough for one turn.
     ///
-    /// A queue that has brought many is looked at again at the end of the turn, when the driver may
-    /// have seen answers: so neither has to notify the other while both are busy.
+    /// A queue that has brought some is looked at again when they, or others, were answered: so
+    /// neither side has to notify the other while both are busy.
     func serveRequests(_ served: ServedQueue, budget: Int) {
         guard served.isServed else { return }
         served.queue.suppressNotifications()
@@ -27,7 +27,8 @@ extension SCSIDevice {
             }
             guard let buffer else {
                 bus.commands.release(index)
-                if budget &- left >= Self.busyCount { break }
+                if left < budget { break }
+                if loop.polls { return watch(served) }
                 if served.queue.requestNotifications() { continue }
                 return
             }
@@ -40,7 +41,9 @@ extension SCSIDevice {
 
     /// Goes on with the queue at the end of the turn, or when a place for a command is free.
     private func leaveUnfinished(_ served: ServedQueue) {
-        if !unfinishedQueues.contains(where: { $0 === served }) { unfinishedQueues.append(served) }
+        if served.isUnfinished { return }
+        served.isUnfinished = true
+        unfinishedQueues.append(served)
     }
 
     /// A place for a request; nil when as many are under way as may be.

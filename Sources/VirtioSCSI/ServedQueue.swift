@@ -15,6 +15,8 @@ final class ServedQueue {
         var isBroken = false
         var hasUsed = false
         var hasCut = false
+        var isUnfinished = false
+        var isWatched = false
     }
 
     private let state = Cell(State())
@@ -33,6 +35,24 @@ final class ServedQueue {
 
     /// Whether the queue was stopped and every buffer is back with the driver.
     var isFinished: Bool { state.value.isStopping && queue.outstandingCount == 0 }
+
+    /// Whether it may have more buffers than were taken, and is gone on with later.
+    @inline(__always)
+    var isUnfinished: Bool {
+        get { state.value.isUnfinished }
+        set { state.value.isUnfinished = newValue }
+    }
+
+    /// Whether it is polled, and its driver need not notify.
+    @inline(__always)
+    var isWatched: Bool {
+        get { state.value.isWatched }
+        set { state.value.isWatched = newValue }
+    }
+
+    /// Whether a look at the ring says that there is something to take.
+    @inline(__always)
+    var hasNews: Bool { isServed && !isUnfinished && queue.hasAvailable }
 
     func stop() {
         state.value.isStopping = true

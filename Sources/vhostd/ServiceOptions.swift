@@ -34,6 +34,17 @@ struct ServiceOptions: ParsableArguments {
 
     @Option(
         name: .long,
+        help: ArgumentHelp(
+            "How long the SCSI device may look for requests before it sleeps, 0 to 1000 (default: 0).",
+            discussion: """
+                Within that limit it looks for as long as has paid lately, and not at all when \
+                requests are rare. 50 suits disks that answer in less time than that.
+                """,
+            valueName: "microseconds"))
+    var pollUs: UInt64?
+
+    @Option(
+        name: .long,
         help: ArgumentHelp("Where the front-end connects for vsock.", valueName: "path"))
     var vsockSocket: String?
 
@@ -91,6 +102,7 @@ struct ServiceOptions: ParsableArguments {
         if let file { try draft.readFile(file) }
         try draft.readEnvironment(Service.environmentVariable)
         try draft.set(.scsiSocket, to: scsiSocket)
+        try draft.set(.pollLimit, to: pollUs.map { "\($0)" })
         try draft.addUnits(lun)
         try draft.set(.vsockSocket, to: vsockSocket)
         try draft.set(.guestCID, to: guestCid.map { "\($0)" })

@@ -25,6 +25,24 @@ struct QueueTests {
         #expect(bench.outcomes.values.allSatisfy { $0 == .done })
     }
 
+    @Test("ends every request, once, on a loop that polls for completions")
+    func polling() throws {
+        let folder = try TestFolder()
+        let bench = try Bench()
+        bench.loop.pollLimit = .milliseconds(1)
+        let store = try bench.open(try folder.file(byteCount: 1 << 18))
+        let memories = (0..<64).map { _ in TestMemory(pieces: [4096]) }
+        for round in 0..<4 {
+            for (index, memory) in memories[16 * round..<16 * (round + 1)].enumerated() {
+                bench.submit(.read, at: (16 * round + index) * 4096, memory, to: store)
+            }
+            try bench.turn { bench.outcomes.count == 16 * (round + 1) }
+        }
+        for (index, memory) in memories.enumerated() {
+            #expect(memory.firstDifference { TestFile.pattern(index * 4096 + $0) } == nil)
+        }
+    }
+
     @Test("lets requests wait that are more than the context has room for")
     func manyRequests() throws {
         let folder = try TestFolder()

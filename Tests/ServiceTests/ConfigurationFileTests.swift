@@ -18,6 +18,7 @@ struct ConfigurationFileTests {
 
         [scsi]
         socket = "/run/vm1/scsi.sock"
+        poll-us = 50
 
         [[scsi.lun]]
         path = "/srv/a b.img"
@@ -65,6 +66,7 @@ struct ConfigurationFileTests {
         #expect(configuration.logLevel == .debug)
         let scsi = try #require(configuration.scsi)
         #expect(scsi.socketPath == "/run/vm1/scsi.sock")
+        #expect(scsi.pollLimit == .microseconds(50))
         #expect(scsi.luns.map(\.path) == ["/srv/a b.img", "/dev/vg/data\\1", ""])
         #expect(scsi.luns.map(\.target) == [0, 10, 1])
         #expect(scsi.luns.map(\.lun) == [0, 3, 0])

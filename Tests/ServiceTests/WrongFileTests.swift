@@ -96,7 +96,9 @@ struct WrongFileTests {
         WrongFile("", "vm: nothing to serve: give scsi.socket, or vsock.socket, or both"),
         WrongFile("[scsi]\n", "vm: nothing to serve: give scsi.socket, or vsock.socket, or both"),
         WrongFile("soket = 's'", "vm:1: soket: no such key; known here are disable-features"),
-        WrongFile("[scsi]\nsoket = 's'", "vm:2: scsi.soket: no such key; known here are socket"),
+        WrongFile(
+            "[scsi]\nsoket = 's'",
+            "vm:2: scsi.soket: no such key; known here are socket, poll-us"),
         WrongFile(
             "[vsock]\ncid = 3",
             "vm:2: vsock.cid: no such key; known here are socket, guest-cid, path, listen, connect, "
@@ -106,6 +108,10 @@ struct WrongFileTests {
             "[sci]\nsocket = 's'",
             "vm:1: [sci]: no such table; known are [log], [control], [metrics], [scsi], [vsock], [[scsi.lun]]"
         ),
+        WrongFile(
+            "[scsi]\nsocket = 's'\npoll-us = 1001",
+            "vm:3: scsi.poll-us 1001: not a number from 0 to 1000"),
+        WrongFile("[scsi]\npoll-us = 50", "vm:2: scsi.poll-us needs scsi.socket beside it"),
         WrongFile("[[scsi]]\nsocket = 's'", "vm:1: [scsi]: it stands once, as [scsi]"),
         WrongFile(
             "[scsi.lun]\npath = 'a'", "vm:1: [scsi.lun]: each logical unit is a [[scsi.lun]]"),

@@ -38,11 +38,12 @@ final class SCSIGuest {
     init(
         _ format: RingFormat = .split, requestQueues: Int = 1, ringSize: Int = 128,
         features: UInt64 = 0b110, commandLimit: Int = 16384,
-        blockCount: UInt64 = 4096
+        blockCount: UInt64 = 4096, pollLimit: Duration = .zero
     ) throws {
         memory = try TestMemory(byteCount: 32 << 20)
         deviceMemory = try memory.deviceMemory()
         loop = try EventLoop()
+        loop.pollLimit = pollLimit
         var geometry = BlockGeometry(blockSize: 512, blockCount: blockCount)
         geometry.discardGranularity = 512
         geometry.discardReadsZeroes = true

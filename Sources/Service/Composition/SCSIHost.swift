@@ -49,6 +49,7 @@ final class SCSIHost: DeviceHost {
     ) throws {
         self.loop = loop
         self.configuration = configuration
+        loop.pollLimit = configuration.pollLimit
         workers = try WorkerPool(name: "worker", threadCount: Self.workerCount)
         context = try AIOContext(loop: loop, workers: workers)
         let initiator = InitiatorPort(name: canonicalPath(configuration.socketPath))

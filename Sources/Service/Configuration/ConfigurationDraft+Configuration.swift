@@ -21,10 +21,17 @@ extension ConfigurationDraft {
 
     private func scsi() throws(ConfigurationError) -> SCSIConfiguration? {
         guard let socket = self[.scsiSocket] else {
+            if let place = place(of: .pollLimit) {
+                throw .missingCompanion(
+                    flag: place.description, companion: place.name(of: .scsiSocket))
+            }
             guard let unit = units.first else { return nil }
             throw .missingCompanion(flag: unit.place, companion: hint(.scsiSocket))
         }
-        return SCSIConfiguration(socketPath: socket, luns: try LUNSpecification.resolve(units))
+        var scsi = SCSIConfiguration(
+            socketPath: socket, luns: try LUNSpecification.resolve(units))
+        scsi.pollLimit = .microseconds(number(.pollLimit) ?? 0)
+        return scsi
     }
 
     private func vsock() throws(ConfigurationError) -> VsockConfiguration? {

@@ -57,7 +57,7 @@ extension ConfigurationKey {
     public static let all =
         [
             withheldFeatures, logLevel, controlSocket, metricsPath, metricsInterval, scsiSocket,
-            vsockSocket, guestCID, vsockPath,
+            pollLimit, vsockSocket, guestCID, vsockPath,
         ] + VsockSettings.Name.allCases.map { vsock($0) }
 
     public static let withheldFeatures = ConfigurationKey(
@@ -76,6 +76,9 @@ extension ConfigurationKey {
         "Seconds between two times of writing the file.")
     public static let scsiSocket = ConfigurationKey(
         "scsi.socket", flag: "--scsi-socket", .text, "Where the front-end connects for SCSI.")
+    public static let pollLimit = ConfigurationKey(
+        "scsi.poll-us", flag: "--poll-us", .number(0...1000),
+        "Microseconds that the SCSI device may look for requests before it sleeps.")
     public static let vsockSocket = ConfigurationKey(
         "vsock.socket", flag: "--vsock-socket", .text, "Where the front-end connects for vsock.")
     public static let guestCID = ConfigurationKey(

@@ -54,6 +54,8 @@ public struct SCSIConfiguration: Equatable, Sendable {
     public var luns: [LUNConfiguration]
     /// A socket that was passed instead: one that listens, or a connection.
     public var descriptor: Int32?
+    /// How long the device may look for requests before it sleeps; zero for not at all.
+    public var pollLimit = Duration.zero
 
     public init(socketPath: String, luns: [LUNConfiguration]) {
         self.socketPath = socketPath

@@ -130,6 +130,8 @@ import FileBackstore
         return unsafe UnsafeBufferPointer(start: copies, count: count)
     }
 
+    package var completionsAreFree: Bool { real.completionsAreFree }
+
     package func consume(_ count: Int) {
         eventCount += count
         real.consume(count)

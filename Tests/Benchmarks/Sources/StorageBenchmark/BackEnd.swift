@@ -14,8 +14,9 @@ enum BackEnd {
     static let diskByteCount: UInt64 = 256 << 20
 
     /// Serves until it is killed.
-    static func serve(socket: String, medium: String) throws {
+    static func serve(socket: String, medium: String, pollLimit: Duration) throws {
         let loop = try EventLoop()
+        loop.pollLimit = pollLimit
         let bus = SCSIBus(initiator: InitiatorPort(name: "benchmark"), loop: loop)
         let disk = Disk(
             store: try store(medium, loop), identity: DiskIdentity(stableFrom: "benchmark"))

@@ -4,7 +4,7 @@ import Glibc
 
 /// Either side of the storage benchmark.
 ///
-///     StorageBenchmark serve SOCKET null|ram|FILE
+///     StorageBenchmark serve SOCKET null|ram|FILE POLL-MICROSECONDS
 ///     StorageBenchmark load SOCKET scsi|block read|write DEPTH SECONDS BYTES sleep|poll PID
 ///
 /// `serve` is the scsi device of vhostd in front of a store. `load` is the front-end and the driver:
@@ -17,8 +17,10 @@ enum StorageBenchmark {
         do {
             let arguments = Array(CommandLine.arguments.dropFirst())
             switch arguments.first {
-            case "serve" where arguments.count == 3:
-                try BackEnd.serve(socket: arguments[1], medium: arguments[2])
+            case "serve" where arguments.count == 4:
+                try BackEnd.serve(
+                    socket: arguments[1], medium: arguments[2],
+                    pollLimit: .microseconds(Int(arguments[3]) ?? 0))
             case "load" where arguments.count == 9:
                 guard let load = try Load(arguments: Array(arguments.dropFirst())) else {
                     fallthrough

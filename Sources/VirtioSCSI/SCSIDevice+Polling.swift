@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+import Virtio
+
+/// Request queues on a loop that polls.
+///
+/// One that has run empty is watched: the loop looks at it in every turn, and its driver is asked to
+/// notify again only when the loop goes to sleep. The control queue and the event queue always
+/// notify.
+extension SCSIDevice {
+    /// Has the queue polled until the loop sleeps.
+    func watch(_ served: ServedQueue) {
+        if served.isWatched { return }
+        served.isWatched = true
+        watchedQueues.append(BorrowedReference(served))
+    }
+
+    /// The queue is about to stop.
+    func forget(_ served: ServedQueue) {
+        guard served.isWatched else { return }
+        served.isWatched = false
+        watchedQueues.removeAll { $0.with { $0 === served } }
+    }
+
+    /// Serves the queues that have something.
+    fileprivate func pollQueues() -> Bool {
+        var isFound = false
+        var place = 0
+        while place < watchedQueues.count {
+            watchedQueues[place].with { served in
+                guard served.hasNews else { return }
+                isFound = true
+                serveRequests(served, budget: Self.budget)
+            }
+            place &+= 1
+        }
+        return isFound
+    }
+
+    /// Asks the drivers to notify, and serves those that have gone on meanwhile.
+    fileprivate func armQueues() -> Bool {
+        var isFound = false
+        for _ in 0..<watchedQueues.count {
+            watchedQueues.removeFirst().with { served in
+                served.isWatched = false
+                // One that is gone on with later asks then.
+                guard served.isServed, !served.isUnfinished, served.queue.requestNotifications()
+                else { return }
+                isFound = true
+                serveRequests(served, budget: Self.budget)
+            }
+        }
+        return isFound
+    }
+}
+
+/// What the loop polls, so that it does not keep the device alive.
+///
+/// The device clears the reference when it goes.
+final class QueueWatcher: Pollable {
+    let device = Cell<BorrowedReference<SCSIDevice>?>(nil)
+
+    func poll() -> Bool { device.value?.with { $0.pollQueues() } ?? false }
+
+    func prepareToSleep() -> Bool { device.value?.with { $0.armQueues() } ?? false }
+}
