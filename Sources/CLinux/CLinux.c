@@ -281,3 +281,20 @@ int cl_give_up_rights(void) {
     errno = error;
     return outcome == 0 ? 1 : -1;
 }
+int cl_has_exact_waits(void) {
+    // No descriptor has this number: EBADF where there is such a call.
+    struct epoll_event event;
+    struct timespec none = {0, 0};
+    return epoll_pwait2(-1, &event, 1, &none, NULL) < 0 && errno != ENOSYS;
+}
+
+int cl_epoll_wait_exactly(
+    int poll, struct epoll_event *events, int capacity, int64_t nanoseconds) {
+    static _Thread_local int is_exact;
+    if (!is_exact) is_exact = prctl(PR_SET_TIMERSLACK, 5000UL, 0, 0, 0) == 0;
+    struct timespec time = {nanoseconds / 1000000000, nanoseconds % 1000000000};
+    int count = epoll_pwait2(poll, events, capacity, &time, NULL);
+    if (count >= 0 || errno != ENOSYS) return count;
+    return epoll_wait(poll, events, capacity, (int)((nanoseconds + 999999) / 1000000));
+}
+

@@ -28,6 +28,10 @@ public struct VsockOptions: Sendable {
     /// Connections at once that wait like that; one more displaces the oldest.
     public var lingerLimit = 1024
 
+    /// How long bytes of a fast stream to the guest may gather in the host's socket, so that one
+    /// read, one signal and one wake-up do for more of them; zero for never.
+    public var rest = Duration.microseconds(80)
+
     /// Sockets where clients reach one port of the guest, without naming it: paths by port.
     public var listeners: [VsockPort: String] = [:]
     /// Where the guest reaches single ports of the host, instead of `<path>_<port>`.

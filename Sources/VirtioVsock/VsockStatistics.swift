@@ -22,6 +22,9 @@ public struct VsockStatistics: Sendable, Equatable {
     /// Times that there was something for the guest and no receive buffer.
     public internal(set) var receiveBufferStalls: UInt64 = 0
 
+    /// Times that a stream to the guest was left to gather for a moment.
+    public internal(set) var rests: UInt64 = 0
+
     /// Chains that were no packet: no room for a header, or parts in the wrong direction.
     public internal(set) var malformedPackets: UInt64 = 0
     /// Packets that did not come from the guest's own context identifier.

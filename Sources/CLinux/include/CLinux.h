@@ -31,6 +31,15 @@ int cl_fallocate(int descriptor, int mode, int64_t offset, int64_t length);
 int cl_set_thread_name(const char *name);
 int cl_bind_thread_to_cpu(int cpu);
 
+/// Waits for events like epoll_wait, for a number of nanoseconds. The first call makes the calling
+/// thread's timers exact to 5 microseconds. A kernel without epoll_pwait2 (before 5.11) waits for
+/// milliseconds, rounded up.
+int cl_epoll_wait_exactly(
+    int poll, struct epoll_event *events, int capacity, int64_t nanoseconds);
+
+/// Whether `cl_epoll_wait_exactly` does: 1, or 0 on a kernel that has only milliseconds.
+int cl_has_exact_waits(void);
+
 /// Receives up to `length` bytes and up to `capacity` descriptors, all close-on-exec.
 /// `*count` descriptors are stored. When the control message was truncated, or holds more than
 /// `capacity` descriptors, every one that came is closed, `*count` is 0 and `*truncated` is 1.

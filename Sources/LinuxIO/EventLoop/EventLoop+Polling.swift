@@ -63,9 +63,10 @@ extension EventLoop {
 
     /// Looks for something to do, for a moment if that may pay; waits when there is nothing.
     ///
-    /// - Parameter timeout: milliseconds to wait; none when there is something to do anyway.
+    /// - Parameter timeout: nanoseconds to wait, nil for as long as it takes; none when there is something to
+    ///   do anyway.
     /// - Throws: the errno of epoll_wait.
-    func pollOrWait(timeout: Int32) throws(Errno) {
+    func pollOrWait(timeout: Int64?) throws(Errno) {
         poller.value.forgetRemoved()
         if poller.value.poll() { return try goOn() }
         if timeout == 0 { return try waitAndDispatch(timeout: 0) }

@@ -174,7 +174,7 @@ public final class EventLoop {
     /// - Parameter limit: how long to wait for something to happen; nil for as long as it takes.
     /// - Throws: the errno of epoll_wait.
     public func turn(waitingAtMost limit: Duration?) throws(Errno) {
-        let timeout = timeoutMilliseconds(limit)
+        let timeout = timeoutNanoseconds(limit)
         if poller.value.isOn {
             try pollOrWait(timeout: timeout)
         } else {
@@ -187,8 +187,12 @@ public final class EventLoop {
     /// When the first timer is due.
     var nextDeadline: Instant? { state.value.timers.nextDeadline }
 
-    /// Handles what is ready, after so many milliseconds at most; -1 for as long as it takes.
-    func waitAndDispatch(timeout: Int32) throws(Errno) {
+    /// Whether timers that are due in less than a millisecond are exact to some microseconds; if not
+    /// (before Linux 5.11), they fire after a millisecond.
+    public static let hasExactTimers = cl_has_exact_waits() != 0
+
+    /// Handles what is ready, after so many nanoseconds at most; nil for as long as it takes.
+    func waitAndDispatch(timeout: Int64?) throws(Errno) {
         var failure: Errno?
         unsafe withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: Self.batchSize) {
             events in
@@ -198,7 +202,7 @@ public final class EventLoop {
                 // SAFETY: the kernel fills at most batchSize events of the allocation; only those
                 // that it says it filled are read.
                 let count = try systemCall {
-                    unsafe epoll_wait(poll, events.baseAddress, Int32(Self.batchSize), timeout)
+                    unsafe Self.wait(poll, events.baseAddress, timeout)
                 }
                 if state.value.endsStalls { _ = cl_stall_alarm_start(Self.stallMilliseconds) }
                 state.value.isDispatching = true
@@ -213,6 +217,22 @@ public final class EventLoop {
         if let failure { throw failure }
         state.value.isDispatching = false
         if state.value.registrations.hasRetired { _ = state.value.registrations.takeRetired() }
+    }
+
+    /// Waits: for whole milliseconds, except for less than one; the timeout is in nanoseconds, nil
+    /// for as long as it takes.
+    private static func wait(
+        _ poll: Int32, _ events: UnsafeMutablePointer<epoll_event>?, _ timeout: Int64?
+    ) -> Int32 {
+        // SAFETY: the caller's allocation holds batchSize events.
+        guard let timeout else {
+            return unsafe epoll_wait(poll, events, Int32(batchSize), -1)
+        }
+        if timeout > 0 && timeout < 1_000_000 {
+            return unsafe cl_epoll_wait_exactly(poll, events, Int32(batchSize), timeout)
+        }
+        let milliseconds = timeout / 1_000_000 + (timeout % 1_000_000 == 0 ? 0 : 1)
+        return unsafe epoll_wait(poll, events, Int32(batchSize), Int32(clamping: milliseconds))
     }
 
     /// A handler that is removed while it runs, or by another one, lives until the batch is done.
@@ -255,17 +275,15 @@ public final class EventLoop {
         withExtendedLifetime((handlers, timers, polled)) {}
     }
 
-    private func timeoutMilliseconds(_ limit: Duration?) -> Int32 {
+    private func timeoutNanoseconds(_ limit: Duration?) -> Int64? {
         // Work that was deferred between two turns does not wait for an event.
         if state.value.isStopping || !state.value.deferred.isEmpty { return 0 }
-        var nanoseconds = limit?.wholeNanoseconds ?? .max
+        var nanoseconds = limit.map { Int64(clamping: $0.wholeNanoseconds) }
         if let deadline = state.value.timers.nextDeadline {
             let current = now
             let wait = deadline > current ? deadline.nanoseconds - current.nanoseconds : 0
-            nanoseconds = min(nanoseconds, wait)
+            nanoseconds = min(nanoseconds ?? .max, Int64(clamping: wait))
         }
-        if nanoseconds == .max { return -1 }
-        let milliseconds = nanoseconds / 1_000_000 + (nanoseconds % 1_000_000 == 0 ? 0 : 1)
-        return Int32(clamping: milliseconds)
+        return nanoseconds
     }
 }

@@ -7,14 +7,20 @@ import SystemPackage
 /// guest that the socket did not take at once.
 ///
 /// Readable events are edge-triggered and always armed: a socket that cannot be served costs one
-/// wake-up a change, never a spin. Writable events are armed exactly while bytes wait.
+/// wake-up a change, never a spin. They are put away only while the socket is read by the clock
+/// (`Pace`). Writable events are armed exactly while bytes wait.
 struct HostSocket: ~Copyable {
     /// Room that a socket is given on its first jam, so that it jams less often.
     static let sendBufferByteCount: Int32 = 512 * 1024
 
     var descriptor: OwnedDescriptor?
     private var registration: Registration?
-    private var isArmedForWriting = false
+    /// What is reported.
+    private var armed: Interest = [.readable, .peerClosed, .edgeTriggered]
+    /// Whether a connection is under way.
+    private(set) var isConnecting = false
+    /// Whether the socket is read by the clock, so that nobody is told of its bytes.
+    private var isReadByClock = false
     private var hasLargeSendBuffer = false
 
     /// Bytes that wait for the socket.
@@ -56,7 +62,7 @@ struct HostSocket: ~Copyable {
         _ socket: consuming OwnedDescriptor, loop: EventLoop, handler: any EventHandler, tag: Int
     ) throws(Errno) {
         registration = try loop.add(
-            socket.rawValue, interest: Self.interest(isWriting: false), handler: handler, tag: tag)
+            socket.rawValue, interest: armed, handler: handler, tag: tag)
         descriptor = consume socket
     }
 
@@ -71,7 +77,9 @@ struct HostSocket: ~Copyable {
         partialMessage = 0
         isSequenced = false
         uncountedByteCount = 0
-        isArmedForWriting = false
+        armed = [.readable, .peerClosed, .edgeTriggered]
+        isReadByClock = false
+        isConnecting = false
         hasLargeSendBuffer = false
     }
 
@@ -89,18 +97,32 @@ struct HostSocket: ~Copyable {
 
     // MARK: Interest
 
-    private static func interest(isWriting: Bool) -> Interest {
-        let reading: Interest = [.readable, .peerClosed, .edgeTriggered]
-        return isWriting ? reading.union(.writable) : reading
+    private var interest: Interest {
+        var interest: Interest = [.peerClosed, .edgeTriggered]
+        if !isReadByClock { interest.insert(.readable) }
+        if isWaiting || isConnecting { interest.insert(.writable) }
+        return interest
     }
 
     /// Arms what the present state asks for, when it is not what is armed.
     mutating func updateInterest(loop: EventLoop) {
-        let isWriting = isWaiting
-        guard isWriting != isArmedForWriting, let registration else { return }
+        let interest = interest
+        guard interest != armed, let registration else { return }
         // The registration is current and its descriptor open: the kernel has no reason to refuse.
-        try? loop.modify(registration, interest: Self.interest(isWriting: isWriting))
-        isArmedForWriting = isWriting
+        try? loop.modify(registration, interest: interest)
+        armed = interest
+    }
+
+    /// Is told when the connection that is under way has been made.
+    mutating func setConnecting(_ isConnecting: Bool, loop: EventLoop) {
+        self.isConnecting = isConnecting
+        updateInterest(loop: loop)
+    }
+
+    /// Is told of bytes no more, or again: then also of those that wait already.
+    mutating func setReadByClock(_ isReadByClock: Bool, loop: EventLoop) {
+        self.isReadByClock = isReadByClock
+        updateInterest(loop: loop)
     }
 
     // MARK: Towards the host

@@ -188,6 +188,7 @@ extension Multiplexer {
         table.slots[slot].connection.beginConnectingToGuest(key: key)
         table.slots[slot].expectedBuffers = 1
         table.slots[slot].traffic = VsockTraffic()
+        table.slots[slot].pace = Pace()
         table.insert(slot)
         wait(slot, .response)
         refresh(slot)

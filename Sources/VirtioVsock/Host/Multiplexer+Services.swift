@@ -26,6 +26,7 @@ extension Multiplexer {
         table.slots[slot].connection.phase = .connectingToHost
         table.slots[slot].expectedBuffers = 1
         table.slots[slot].traffic = VsockTraffic()
+        table.slots[slot].pace = Pace()
         table.slots[slot].askedAt = loop.now
         table.insert(slot)
         connectToHost(slot)

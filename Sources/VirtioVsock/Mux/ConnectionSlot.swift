@@ -21,6 +21,9 @@ struct ConnectionSlot: ~Copyable {
     /// Receive buffers to offer to the next read of the socket: grows while they are all filled.
     var expectedBuffers = 1
 
+    /// Whether the socket is read by the clock.
+    var pace = Pace()
+
     /// Place in the list of connections that have something for the guest.
     var ready = ListLinks()
     /// Place in the list of connections that wait for the same length of time.
@@ -48,6 +51,8 @@ enum Patience: Int, CaseIterable {
     case closing
     /// A slow reader on the host.
     case linger
+    /// More of a stream that is read by the clock.
+    case rest
 }
 
 /// Neighbours in a doubly linked list of slots.

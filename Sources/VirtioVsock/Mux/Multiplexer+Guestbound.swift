@@ -156,11 +156,15 @@ extension Multiplexer {
                 into: scattered[0].all, byteCount: room)
             switch result {
             case .bytes(let byteCount):
-                if isDrained { table.slots[slot].connection.hostDrained() }
                 fill(slot, queue, offeredCount: count, byteCount: byteCount)
+                if isDrained {
+                    table.slots[slot].connection.hostDrained()
+                    noteRead(slot, byteCount: byteCount)
+                }
                 return byteCount
             case .wouldBlock:
                 table.slots[slot].connection.hostEmpty()
+                noteEmpty(slot)
             case .endOfFile:
                 table.slots[slot].connection.hostShutDown(.send)
             }

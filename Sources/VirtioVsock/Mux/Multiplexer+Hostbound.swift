@@ -27,7 +27,9 @@ extension Multiplexer {
                 accept(buffer)
                 finished[finishedCount] = buffer.id
                 finishedCount &+= 1
-            } else if queue.breakage != nil || !queue.requestNotifications() {
+            } else if queue.breakage != nil || mayLeaveHostboundUnwatched
+                || !queue.requestNotifications()
+            {
                 hostboundIsDue = false
                 break
             } else {
@@ -35,6 +37,7 @@ extension Multiplexer {
             }
         }
         endRun()
+        notePass(packetCount: finishedCount, isQuiet: !isSignalDue)
         giveBack(to: queue)
     }
 
@@ -203,6 +206,7 @@ extension Multiplexer {
         guard runSlot >= 0 else { return }
         let slot = runSlot
         runSlot = -1
+        interruptPace(slot)
         var start = 0
         while start < gathered[0].count {
             let end = min(start + Self.piecesPerCall, gathered[0].count)

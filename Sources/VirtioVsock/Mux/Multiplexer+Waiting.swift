@@ -16,6 +16,7 @@ extension Multiplexer {
         case .guest: Self.guestRetryInterval
         case .closing: options.closeTimeout
         case .linger: options.lingerTimeout
+        case .rest: options.rest
         }
     }
 
@@ -49,10 +50,14 @@ extension Multiplexer {
                 waitEnded(slot, patience)
             }
         }
-        let deadlines = Patience.allCases.compactMap { patience in
-            table.firstWaiting(patience).map { table.slots[$0].deadline }
+        var earliest: Instant?
+        for patience in Patience.allCases {
+            guard let slot = table.firstWaiting(patience) else { continue }
+            let deadline = table.slots[slot].deadline
+            earliest = earliest.map { min($0, deadline) } ?? deadline
         }
-        if let earliest = deadlines.min() { setPatienceTimer(noLaterThan: earliest) }
+        if let earliest { setPatienceTimer(noLaterThan: earliest) }
+        deadlinePassed()
     }
 
     private func waitEnded(_ slot: Int, _ patience: Patience) {
@@ -69,6 +74,8 @@ extension Multiplexer {
             abandon(slot)
         case .closing, .linger:
             release(slot)
+        case .rest:
+            restEnded(slot)
         }
     }
 }

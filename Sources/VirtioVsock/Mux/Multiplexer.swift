@@ -59,6 +59,18 @@ final class Multiplexer {
     /// Packets of the guest that it has not been signalled for.
     var unsignalledCount = 0
     var signalTimerIsSet = false
+
+    // MARK: Streams that are read by the clock
+
+    /// Whether there is a clock that is exact enough.
+    let canRest: Bool
+    /// Whether one of them rested at the end of the last turn.
+    var hasRested = false
+    /// Whether the guest need not notify, because its queue is looked at after each rest.
+    var isHostboundUnwatched = false
+    /// Passes over the guest's packets with nothing but credit updates, up to now.
+    var quietPassCount = 0
+
     /// What is to be told on the event queue.
     var events = EventState()
     /// Where every packet is written; nil when none is.
@@ -104,6 +116,7 @@ final class Multiplexer {
         capture: PacketCapture?
     ) {
         self.capture = capture
+        canRest = EventLoop.hasExactTimers && options.rest > .zero
         self.loop = loop
         self.options = options
         self.guest = guest
@@ -143,9 +156,11 @@ final class Multiplexer {
 extension Multiplexer: DeferredWork {
     func performDeferredWork() {
         isServing = true
+        beginTurnOfRests()
         serveEvents()
         serveHostbound()
         serveGuestbound()
+        endTurnOfRests()
         capture?.flush()
         isServing = false
         if hasMoreToDo && !nextTurnIsSet {
@@ -194,6 +209,8 @@ extension Multiplexer {
         if resets.count == 0 { resets = ResetStore(capacity: queue.size) }
         hostboundQueue = queue
         hostboundIsDue = true
+        isHostboundUnwatched = false
+        quietPassCount = 0
         noteStart(of: queue)
         deferTurn()
     }

@@ -306,6 +306,15 @@ static void run_idle(struct guest *guest, uint64_t total, int pid) {
     printf("%.0f %.6f %lu\n", cost, processor(pid) - cpu, calls() - count);
 }
 
+// The calls that counts.c counts, by its numbers.
+static void print_calls(const uint64_t *before) {
+    static const char *names[] = {"sendmsg", "recvmsg", "send",  "recv",       "read",  "write",    "epoll_wait", "epoll_ctl",
+                                  "accept4", "connect", "socket", "close",     "setsockopt", "poll", "shutdown",   "getsockopt",
+                                  "epoll_pwait2"};
+    for (size_t index = 0; counts && index < sizeof names / sizeof names[0]; index++)
+        if (counts[index] != before[index]) printf(" %s=%lu", names[index], counts[index] - before[index]);
+}
+
 static uint64_t calls(void) {
     uint64_t sum = 0;
     if (counts)
@@ -349,7 +358,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     double cpu = processor(pid), start = now();
-    uint64_t before = calls();
+    uint64_t before = calls(), each[32] = {0};
+    if (counts) memcpy(each, counts, sizeof each);
     if (strcmp(kind, "guest-connects") != 0 && write(go[1], "g", 1) != 1) fail("go");
     if (strcmp(kind, "in") == 0) run_in(&guest, &stream, total);
     else if (strcmp(kind, "out") == 0) run_out(&guest, &stream, size, total);
@@ -361,8 +371,10 @@ int main(int argc, char **argv) {
     double seconds = now() - start;
     uint64_t after = calls();
     cpu = processor(pid) - cpu;
-    printf("%.6f %.6f %lu kicks=%lu waits=%lu\n", seconds, cpu, after - before,
+    printf("%.6f %.6f %lu kicks=%lu waits=%lu", seconds, cpu, after - before,
            guest.transmit.kicks + guest.receive.kicks, guest.receive.waits);
+    print_calls(each);
+    printf("\n");
     if (isTransfer && write(go[1], "e", 1) != 1) fail("end");
     int status;
     waitpid(child, &status, 0);

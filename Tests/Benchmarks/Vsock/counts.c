@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -50,3 +51,5 @@ COUNTED(12, int, setsockopt, (int fd, int l, int o, const void *v, socklen_t n),
 COUNTED(13, int, poll, (struct pollfd *p, nfds_t n, int t), (p, n, t))
 COUNTED(14, int, shutdown, (int fd, int how), (fd, how))
 COUNTED(15, int, getsockopt, (int fd, int l, int o, void *v, socklen_t *n), (fd, l, o, v, n))
+COUNTED(16, int, epoll_pwait2,
+        (int fd, struct epoll_event *e, int n, const struct timespec *t, const sigset_t *s), (fd, e, n, t, s))

@@ -28,6 +28,8 @@ final class FakeGuest {
         var checksPackets = true
         /// Whether the device is handed the event queue.
         var hasEventQueue = false
+        /// How long fast streams rest: most tests let the clock stand still.
+        var rest = Duration.zero
         var adjust: (inout VsockOptions) -> Void = { _ in }
     }
 
@@ -72,6 +74,7 @@ final class FakeGuest {
         directory = try Self.makeDirectory()
         path = directory + "/v"
         var vsock = VsockOptions(guestCID: cid, path: path)
+        vsock.rest = options.rest
         options.adjust(&vsock)
         self.options = vsock
         var log = Logger(label: "test")
