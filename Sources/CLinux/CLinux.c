@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/landlock.h>
+#include <linux/vm_sockets.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -33,6 +34,50 @@ enum { MAXIMUM_DESCRIPTORS = 64 };
 
 int cl_accept4(int descriptor) {
     return accept4(descriptor, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+// The socket; `use` is connect or bind.
+static int make_vsock(
+    unsigned int cid, unsigned int port, int kind,
+    int (*use)(int, const struct sockaddr *, socklen_t)) {
+    int descriptor = socket(AF_VSOCK, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (descriptor < 0) return -1;
+    struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_cid = cid, .svm_port = port};
+    if (use(descriptor, (const struct sockaddr *)&address, sizeof address) < 0 &&
+        errno != EINPROGRESS) {
+        int error = errno;
+        close(descriptor);
+        errno = error;
+        return -1;
+    }
+    return descriptor;
+}
+
+int cl_vsock_connect(unsigned int cid, unsigned int port, int kind) {
+    return make_vsock(cid, port, kind, connect);
+}
+
+int cl_vsock_listen(unsigned int cid, unsigned int port, int kind, int backlog) {
+    int descriptor = make_vsock(cid, port, kind, bind);
+    if (descriptor < 0 || listen(descriptor, backlog) == 0) return descriptor;
+    int error = errno;
+    close(descriptor);
+    errno = error;
+    return -1;
+}
+
+int cl_connection_outcome(int socket) {
+    int error = 0;
+    socklen_t length = sizeof error;
+    if (getsockopt(socket, SOL_SOCKET, SO_ERROR, &error, &length) < 0) return -1;
+    if (error != 0) {
+        errno = error;
+        return -1;
+    }
+    struct sockaddr_storage peer;
+    length = sizeof peer;
+    if (getpeername(socket, (struct sockaddr *)&peer, &length) == 0) return 1;
+    return errno == ENOTCONN ? 0 : -1;
 }
 
 int cl_memfd_create(const char *name, int allow_sealing) {
@@ -252,6 +297,23 @@ static void replace_lost_page(int number, siginfo_t *information, void *context)
     raise(number);
 }
 
+int cl_has_exact_waits(void) {
+    // No descriptor has this number: EBADF where there is such a call.
+    struct epoll_event event;
+    struct timespec none = {0, 0};
+    return epoll_pwait2(-1, &event, 1, &none, NULL) < 0 && errno != ENOSYS;
+}
+
+int cl_epoll_wait_exactly(
+    int poll, struct epoll_event *events, int capacity, int64_t nanoseconds) {
+    static _Thread_local int is_exact;
+    if (!is_exact) is_exact = prctl(PR_SET_TIMERSLACK, 5000UL, 0, 0, 0) == 0;
+    struct timespec time = {nanoseconds / 1000000000, nanoseconds % 1000000000};
+    int count = epoll_pwait2(poll, events, capacity, &time, NULL);
+    if (count >= 0 || errno != ENOSYS) return count;
+    return epoll_wait(poll, events, capacity, (int)((nanoseconds + 999999) / 1000000));
+}
+
 int cl_survive_lost_memory(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -281,20 +343,3 @@ int cl_give_up_rights(void) {
     errno = error;
     return outcome == 0 ? 1 : -1;
 }
-int cl_has_exact_waits(void) {
-    // No descriptor has this number: EBADF where there is such a call.
-    struct epoll_event event;
-    struct timespec none = {0, 0};
-    return epoll_pwait2(-1, &event, 1, &none, NULL) < 0 && errno != ENOSYS;
-}
-
-int cl_epoll_wait_exactly(
-    int poll, struct epoll_event *events, int capacity, int64_t nanoseconds) {
-    static _Thread_local int is_exact;
-    if (!is_exact) is_exact = prctl(PR_SET_TIMERSLACK, 5000UL, 0, 0, 0) == 0;
-    struct timespec time = {nanoseconds / 1000000000, nanoseconds % 1000000000};
-    int count = epoll_pwait2(poll, events, capacity, &time, NULL);
-    if (count >= 0 || errno != ENOSYS) return count;
-    return epoll_wait(poll, events, capacity, (int)((nanoseconds + 999999) / 1000000));
-}
-

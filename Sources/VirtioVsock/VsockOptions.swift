@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import LinuxIO
+public import SystemPackage
 
 /// What a vsock device is made of.
 public struct VsockOptions: Sendable {
@@ -32,10 +33,15 @@ public struct VsockOptions: Sendable {
     /// read, one signal and one wake-up do for more of them; zero for never.
     public var rest = Duration.microseconds(80)
 
-    /// Sockets where clients reach one port of the guest, without naming it: paths by port.
+    /// Sockets where clients reach one port of the guest, without naming it: paths by port, or
+    /// `vsock:CID:PORT` for an AF_VSOCK socket of the host's own kernel (CID `any` for all it has).
     public var listeners: [VsockPort: String] = [:]
-    /// Where the guest reaches single ports of the host, instead of `<path>_<port>`.
+    /// Where the guest reaches single ports of the host, instead of `<path>_<port>`: paths, or
+    /// `vsock:CID:PORT`.
     public var services: [VsockPort: ServicePath] = [:]
+
+    /// How AF_VSOCK sockets of the host are made.
+    var hostVsock = HostVsock.kernel
 
     /// Which ports may be reached.
     public var ports = PortRules()
@@ -70,10 +76,7 @@ public struct VsockOptions: Sendable {
             throw .pathTooLong(path: path, byteCount: length, limit: limit)
         }
         guard UnixAddress(path: path) != nil else { throw .illegalPath(path) }
-        for path in listeners.values where UnixAddress(path: path) == nil {
-            throw .pathTooLong(
-                path: path, byteCount: path.utf8.count, limit: UnixAddress.maximumByteCount)
-        }
+        for path in listeners.values { _ = try HostAddress(path) }
         for service in services.values { try service.validate() }
         try siblings?.validate()
         guard bufferByteCount >= 4096, bufferByteCount <= 1 << 30 else {
@@ -117,7 +120,11 @@ public struct ServicePath: Equatable, Sendable {
 
     func validate() throws(VsockError) {
         let longest = path(guest: ContextID(rawValue: .max), port: .any)
-        guard UnixAddress(path: longest) != nil else {
+        if HostAddress.isVsock(template) {
+            guard case .vsock(let context, _) = try HostAddress(longest),
+                context != VsockSocket.anyContext || template.contains("%c")
+            else { throw .illegalHostAddress(template) }
+        } else if UnixAddress(path: longest) == nil {
             throw .pathTooLong(
                 path: template, byteCount: longest.utf8.count,
                 limit: UnixAddress.maximumByteCount)
@@ -139,6 +146,10 @@ public enum VsockError: Error, Equatable, CustomStringConvertible {
     case illegalGroup(String)
     /// The file for packets cannot be written.
     case capture(path: String, reason: String)
+    /// Not an AF_VSOCK address.
+    case illegalHostAddress(String)
+    /// The host has no such AF_VSOCK socket, or no AF_VSOCK at all.
+    case hostVsock(address: String, reason: Errno)
     /// The number of connections is out of range.
     case illegalConnectionLimit(Int)
     /// The socket for clients on the host cannot be made.
@@ -162,6 +173,15 @@ public enum VsockError: Error, Equatable, CustomStringConvertible {
             "the path of a vsock device must not be empty, nor hold a zero byte"
         case .illegalBufferSize(let byteCount):
             "a connection cannot have \(byteCount) bytes of credit: choose 4096 to 1073741824"
+        case .illegalHostAddress(let address):
+            "\(address): an AF_VSOCK socket of the host is written vsock:CID:PORT, as in vsock:1:22"
+        case .hostVsock(let address, .addressFamilyNotSupported):
+            """
+            \(address): there are no AF_VSOCK sockets here: the kernel has no vsock, or the service's \
+            sandbox forbids the address family
+            """
+        case .hostVsock(let address, let reason):
+            "\(address): \(reason)"
         case .illegalConnectionLimit(let limit):
             "a vsock device cannot have \(limit) connections: choose 1 to 65536"
         case .illegalGroup(let group):

@@ -94,6 +94,15 @@ static inline void cl_relax(void) {
 #endif
 }
 
+/// AF_VSOCK sockets of this kernel, nonblocking and close-on-exec: a descriptor, or -1 with errno set.
+/// A connection is under way, or made; what became of it shows when the socket is writable.
+int cl_vsock_connect(unsigned int cid, unsigned int port, int kind);
+int cl_vsock_listen(unsigned int cid, unsigned int port, int kind, int backlog);
+
+/// Whether a stream socket, of any family, is connected: 1; 0 while that is under way; -1 with errno
+/// set when it came to nothing.
+int cl_connection_outcome(int socket);
+
 /// Open file description locks (F_OFD_SETLK): 0, or -1 with errno set.
 int cl_lock_whole_file(int descriptor, int exclusive);
 

@@ -31,13 +31,7 @@ extension Multiplexer {
     func listen(
         at path: String, type: PacketType, purpose: Entrance.Purpose
     ) throws(VsockError) {
-        guard let address = UnixAddress(path: path) else { throw .illegalPath(path) }
-        let made: UnixListener
-        do {
-            made = try UnixListener(address, kind: type.socketKind)
-        } catch {
-            throw .listener(error)
-        }
+        let made = try makeListener(at: path, type: type)
         var entrance = Entrance(listener: made, type: type, purpose: purpose)
         do {
             entrance.registration = try loop.add(

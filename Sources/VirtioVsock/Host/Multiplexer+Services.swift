@@ -5,7 +5,7 @@ import Logging
 import SystemPackage
 
 // Services on the host, which the guest connects to: the guest's port 5000 of the host is the
-// listener at `<path>_5000`, or at the path that a map gives the port.
+// listener at `<path>_5000`, or where a map leads the port.
 extension Multiplexer {
     /// The guest asks for a connection.
     ///
@@ -34,11 +34,11 @@ extension Multiplexer {
     }
 
     /// The name of the listener of a port.
-    private func servicePath(_ port: UInt32) -> String {
-        guard let template = options.services[VsockPort(rawValue: port)] else {
-            return "\(options.path)_\(port)"
+    func servicePath(_ port: VsockPort) -> String {
+        guard let template = options.services[port] else {
+            return "\(options.path)_\(port.rawValue)"
         }
-        return template.path(guest: guest, port: VsockPort(rawValue: port))
+        return template.path(guest: guest, port: port)
     }
 
     /// Prepares a socket that keeps messages whole.
@@ -52,10 +52,7 @@ extension Multiplexer {
         let key = table.slots[slot].connection.key
         let type = table.slots[slot].connection.type
         if key.peer != .host { return try dialSibling(key, type) }
-        guard let address = UnixAddress(path: servicePath(key.peerPort.rawValue)) else {
-            throw .fileNameTooLong
-        }
-        return try UnixSocket.connect(to: address, kind: type.socketKind)
+        return try dialService(key.peerPort, type)
     }
 
     /// Tries to connect to the listener of the port.
@@ -67,10 +64,13 @@ extension Multiplexer {
             let socket = try dial(slot)
             try table.slots[slot].host.open(socket, loop: loop, handler: self, tag: slot)
             beginMessages(slot)
-            if table.slots[slot].connection.key.peer == .host {
-                table.slots[slot].connection.connectedToHost()
-            } else {
+            let key = table.slots[slot].connection.key
+            if key.peer != .host {
                 try introduce(slot)
+            } else if leadsToHostVsock(key) {
+                awaitHostVsock(slot)
+            } else {
+                table.slots[slot].connection.connectedToHost()
             }
         } catch {
             let limit = options.connectTimeout.wholeNanoseconds

@@ -13,7 +13,7 @@ extension Multiplexer: EventHandler {
         case .handshaking:
             handshakeReady(tag, readiness)
         case .connectingToHost:
-            siblingReady(tag)
+            if table.slots[tag].host.isConnecting { hostVsockReady(tag) } else { siblingReady(tag) }
         case .connectingToGuest:
             clientReady(tag, readiness)
         case .established:

@@ -32,6 +32,22 @@ final class HostEnd {
         self.init(try UnixSocket.connect(to: address, kind: kind))
     }
 
+    /// Connects a socket to an address of whatever family.
+    convenience init(
+        _ descriptor: consuming OwnedDescriptor, connectingTo address: sockaddr_storage
+    ) {
+        let number = descriptor.rawValue
+        // SAFETY: connect reads the family and the name, which is a name that the kernel chose for
+        // a Unix socket: a zero and five digits.
+        unsafe withUnsafePointer(to: address) {
+            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                let outcome = unsafe connect(number, $0, 8)
+                #expect(outcome == 0)
+            }
+        }
+        self.init(descriptor)
+    }
+
     /// Writes as much as the socket takes at once; how much that was, or the errno as a negative
     /// number.
     @discardableResult
