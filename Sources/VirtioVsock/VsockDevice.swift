@@ -31,7 +31,7 @@ public final class VsockDevice {
     /// VIRTIO_VSOCK_F_NO_IMPLIED_STREAM.
     private static let noImpliedStream = VirtioFeatures.bit(2)
 
-    private let multiplexer: Multiplexer
+    let multiplexer: Multiplexer
     private let guest: ContextID
 
     /// Checks the options and listens for clients at the path.

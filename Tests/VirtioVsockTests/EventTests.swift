@@ -81,6 +81,22 @@ struct EventTests {
         #expect(guest.takeReceived().map(\.operation) == [Packet.request])
     }
 
+    @Test(
+        "takes a buffer however it is cut, and passes over one that is too small",
+        arguments: [[1, 3], [2, 2], [1, 1, 1, 1], [8], [4, 60]])
+    func pieces(_ lengths: [Int]) throws {
+        let guest = try resumed(.split)
+        for segments in [[3], [1, 1], lengths] {
+            let chain = Chain(writable: segments.map { guest.memory.segment(byteCount: $0) })
+            _ = guest.eventRing.add(chain, tag: 0)
+        }
+        if guest.eventRing.publish() { guest.device.driverNotified(queueAt: 2) }
+        guest.settle()
+        // Linux looks at nothing but a length of 4 exactly.
+        #expect(try events(guest) == [[], [], [0, 0, 0, 0]])
+        #expect(guest.device.statistics.transportResets == 1)
+    }
+
     @Test("is left alone by a driver that starts anew", arguments: RingFormat.allCases)
     func freshDriver(_ format: RingFormat) throws {
         let guest = try FakeGuest(.init(format: format, hasEventQueue: true))

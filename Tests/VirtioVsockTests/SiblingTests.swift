@@ -10,7 +10,8 @@ import Testing
 struct SiblingTests {
     /// The directory of the sockets: that of the first guest's own.
     private func guests(
-        groups: [[String]] = [["blue"], ["blue"]], receiveBuffer: Int = 3776
+        groups: [[String]] = [["blue"], ["blue"]], receiveBuffer: Int = 3776,
+        connectionLimit: Int = 4096
     ) throws -> [FakeGuest] {
         let name = "vsock-siblings-" + String(UInt64.random(in: .min ... .max), radix: 16)
         return try groups.enumerated().map { index, groups in
@@ -18,6 +19,7 @@ struct SiblingTests {
                 .init(
                     receiveBuffer: [receiveBuffer], cid: UInt64(3 + index), siblings: [3, 4],
                     adjust: {
+                        $0.connectionLimit = connectionLimit
                         $0.siblings = SiblingOptions(
                             directory: "/tmp", groups: groups.map { "\(name)-\($0)" })
                     }))
@@ -141,6 +143,23 @@ struct SiblingTests {
         #expect(refused(try guests(groups: [["blue"], ["red"]])))
         let shared = try guests(groups: [["blue", "red"], ["red"]])
         _ = try connect(shared)
+    }
+
+    @Test("has half of the connections at most: the rest is for the host and the guest itself")
+    func share() throws {
+        let guests = try guests(connectionLimit: 8)
+        for port in UInt32(1024)..<1028 { _ = try connect(guests, from: port) }
+        let fifth = GuestStream(
+            guests[0], peerPort: 5000, guestPort: 1028, allocation: 65_536, peer: 4)
+        fifth.request()
+        settle(guests)
+        #expect(fifth.wasReset)
+        #expect(guests[1].takeReceived().isEmpty)
+        #expect(guests[1].device.connectionCount == 4)
+        let (stream, host) = try guests[1].accept(at: 22)
+        stream.write(Array("hello".utf8))
+        settle(guests)
+        #expect(host.readText() == "hello")
     }
 
     @Test("that does not listen refuses")

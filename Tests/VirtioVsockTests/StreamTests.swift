@@ -97,7 +97,9 @@ struct StreamTests {
         var packet = stream.packet(Packet.readWrite)
         packet.payload = Array("hello, and rubbish".utf8)
         packet.claimedLength = 5
-        guest.offer(Chain(readable: [guest.memory.segment(packet.header + packet.payload)]))
+        let chain = Chain(readable: [guest.memory.segment(packet.header + packet.payload)])
+        packet.payload = Array("hello".utf8)
+        guest.offer(chain, packet)
         guest.settle()
         #expect(host.readText() == "hello")
     }

@@ -50,19 +50,30 @@ extension Multiplexer {
     /// Tells the driver what it has to be told.
     func serveEvents() {
         guard events.owesReset, let queue = events.queue else { return }
+        // A buffer that is too small is given back, and the next one tried.
+        for _ in 0..<queue.size where events.owesReset {
+            guard tellReset(queue) else { return }
+        }
+    }
+
+    /// Fills the first buffer, if it is large enough.
+    ///
+    /// - Returns: false when there is none.
+    private func tellReset(_ queue: Virtqueue) -> Bool {
         pieces[0].removeAll()
-        guard let (buffer, others) = takeEventBuffers(queue) else { return }
+        guard let (buffer, others) = takeEventBuffers(queue) else { return false }
         let fits = pieces[0].slice(buffer.writablePieces).store(Self.transportReset.littleEndian)
         queue.handBack(others)
         queue.put(UsedBuffer(id: buffer.id, writtenLength: fits ? 4 : 0))
         queue.flush()
         queue.signal()
-        guard fits else { return }
+        guard fits else { return true }
         events.owesReset = false
         events.awaitsDriver = true
         counters.value.transportResets &+= 1
         loop.setTimer(after: Self.eventPatience, handler: self, tag: TimerTag.event.rawValue)
         log.info("the driver is told that its connections are gone")
+        return true
     }
 
     /// Takes every buffer that the driver has posted: only then does it notify when it posts the

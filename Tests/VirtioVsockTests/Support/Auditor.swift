@@ -101,7 +101,8 @@ struct Auditor {
     private func check(_ packet: Packet, _ account: inout Account, room: Int) {
         if packet.operation == Packet.reset {
             #expect(account.lastFromGuest != Packet.reset, "RST is not answered with RST")
-            account.isOver = true
+            // One of another type is for a packet of that type, not for the connection.
+            if packet.type == account.type { account.isOver = true }
             return
         }
         #expect(!account.isOver, "nothing comes after RST")

@@ -91,6 +91,7 @@ final class FakeGuest {
     }
 
     deinit {
+        checkEnd()
         device.close()
         // SAFETY: paths are passed as C strings for the length of the calls.
         _ = unsafe rmdir(directory)
