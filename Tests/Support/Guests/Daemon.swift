@@ -21,10 +21,13 @@ public final class Daemon: Sendable {
     ///   - disabledFeatures: passed as `--disable-feature`, one each.
     ///   - diskMebibytes: the size of the disk at target 0, LUN 0.
     ///   - furtherUnits: passed as `--lun`, one each.
+    ///   - guestCID: the context id of the guest.
+    ///   - furtherArguments: passed as they are.
     ///   - isControlled: whether `control` can be used.
     /// - Throws: `GuestError` with the daemon's log when it does not become ready.
     public init(
         disabledFeatures: [String] = [], diskMebibytes: UInt64 = 256, furtherUnits: [String] = [],
+        guestCID: UInt32 = Daemon.guestCID, furtherArguments: [String] = [],
         isControlled: Bool = false
     ) throws {
         guard FileManager.default.isExecutableFile(atPath: Workspace.daemon) else {
@@ -37,11 +40,12 @@ public final class Daemon: Sendable {
         var arguments = [
             Workspace.daemon, "run", "--scsi-socket", folder + "/scsi.sock", "--lun",
             disk.path,
-            "--vsock-socket", folder + "/vsock.sock", "--guest-cid", "\(Self.guestCID)",
+            "--vsock-socket", folder + "/vsock.sock", "--guest-cid", "\(guestCID)",
             "--vsock-path", folder + "/host",
         ]
         arguments += disabledFeatures.flatMap { ["--disable-feature", $0] }
         arguments += furtherUnits.flatMap { ["--lun", $0] }
+        arguments += furtherArguments
         if isControlled { arguments += ["--control-socket", folder + "/control.sock"] }
         process = try ChildProcess(
             arguments, environment: ["NOTIFY_SOCKET": notification.path],
