@@ -130,7 +130,9 @@ let package = Package(
                 packages: [system]),
             tests("ArchitectureTests", ["LinuxIO"]),
             tests("BlockStorageTests", ["BlockStorage", "LinuxIO", "Stores", "Kernel"]),
-            tests("ServiceTests", ["Service", "VirtioVsock"]),
+            tests(
+                "ServiceTests", ["Service", "VirtioVsock", "LinuxIO", "Guests"],
+                packages: [logging]),
             tests("VirtioTests", ["Virtio", "LinuxIO", "Driver"]),
             tests("ContractTests", ["Virtio", "LinuxIO", "Driver"]),
             tests(

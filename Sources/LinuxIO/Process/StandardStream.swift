@@ -23,4 +23,31 @@ public enum StandardStream: Int32, Sendable {
             done += count
         }
     }
+
+    /// The device and the inode behind the stream, as `device:inode`; nil when it is closed.
+    ///
+    /// The corresponding C function is `fstat`.
+    public var identity: String? {
+        var status = stat()
+        // SAFETY: fstat fills the one local that it is given.
+        guard unsafe fstat(rawValue, &status) == 0 else { return nil }
+        return "\(status.st_dev):\(status.st_ino)"
+    }
+
+    /// Whether the stream is a terminal.
+    ///
+    /// The corresponding C function is `isatty`.
+    public var isTerminal: Bool { isatty(rawValue) == 1 }
+
+    /// Lines of the terminal behind the stream; nil when there is none.
+    ///
+    /// The corresponding C function is `ioctl` with TIOCGWINSZ.
+    public var lineCount: Int? {
+        var size = winsize()
+        // SAFETY: the request fills the one local that it is given.
+        guard unsafe ioctl(rawValue, UInt(TIOCGWINSZ), &size) == 0, size.ws_row > 0 else {
+            return nil
+        }
+        return Int(size.ws_row)
+    }
 }

@@ -8,6 +8,7 @@ extension ConfigurationDraft {
         var configuration = ServiceConfiguration(
             scsi: try scsi(), vsock: try vsock(), withheldFeatures: texts(.withheldFeatures),
             logLevel: self[.logLevel].flatMap { LogLevel(rawValue: $0) } ?? .info)
+        configuration.machine = filePath.flatMap { Self.machineName($0) }
         configuration.controlSocket = self[.controlSocket]
         configuration.metricsFile = self[.metricsPath].map {
             MetricsFileConfiguration(path: $0, intervalSeconds: number(.metricsInterval) ?? 15)
@@ -17,6 +18,12 @@ extension ConfigurationDraft {
         }
         try configuration.check(knownFeatures: Composition.withholdableFeatures) { name(of: $0) }
         return configuration
+    }
+
+    private static func machineName(_ path: String) -> String? {
+        guard let file = path.split(separator: "/").last else { return nil }
+        let name = file.hasSuffix(".toml") ? file.dropLast(5) : file
+        return name.isEmpty ? nil : String(name)
     }
 
     private func scsi() throws(ConfigurationError) -> SCSIConfiguration? {

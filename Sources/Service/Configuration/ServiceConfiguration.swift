@@ -10,6 +10,8 @@ public struct ServiceConfiguration: Equatable, Sendable {
     public var withheldFeatures: [String]
     /// The least severe message that is logged.
     public var logLevel: LogLevel
+    /// The virtual machine's name, for the log: that of the file without its extension; nil without one.
+    public var machine: String?
     /// Where `vhostd ctl` connects; nil for nowhere.
     public var controlSocket: String?
     /// Where the figures are written; nil for nowhere.

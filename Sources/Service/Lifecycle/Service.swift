@@ -25,12 +25,17 @@ public enum Service {
     /// - Throws: why the service could not start; nothing is left behind then.
     public static func run(_ configuration: ServiceConfiguration) throws(ServiceFailure) {
         ProcessArguments.overwrite { ISCSIURL.secretRange(in: $0) }
-        LoggingSetup.bootstrap(level: configuration.logLevel)
+        LoggingSetup.bootstrap(
+            level: configuration.logLevel, machine: configuration.machine)
         ProcessEnvironment.raiseDescriptorLimit()
         var configuration = configuration
         configuration.adopt(ActivatedSockets.take())
         do {
-            try ProcessEnvironment.giveUpRights()
+            if try !ProcessEnvironment.giveUpRights() {
+                Logger(label: "service").info(
+                    "this kernel has no Landlock: executing programs and making devices, folders, links and pipes is not given up"
+                )
+            }
             try ProcessEnvironment.surviveLostMemory()
             // Before any other thread: it blocks the signals that the others are to inherit.
             let supervisor = try Supervisor()
@@ -45,4 +50,12 @@ public enum Service {
 /// Why the service could not start or go on, fit for a person.
 public struct ServiceFailure: Error, CustomStringConvertible {
     public let description: String
+
+    public init(_ description: String) {
+        self.description = description
+    }
+
+    init(description: String) {
+        self.description = description
+    }
 }

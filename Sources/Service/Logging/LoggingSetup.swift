@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import LinuxIO
 import Logging
 import Synchronization
 
@@ -18,7 +19,7 @@ extension LogLevel {
     }
 }
 
-/// Sends every logger of the process to standard error.
+/// Sends every logger of the process to the journal, or to standard error.
 enum LoggingSetup {
     /// The place of the level among all.
     private static let current = Atomic<Int>(2)
@@ -35,32 +36,15 @@ enum LoggingSetup {
     }
 
     /// To be called once, before the first logger is made.
-    static func bootstrap(level: LogLevel) {
+    ///
+    /// - Parameters:
+    ///   - level: the least severe message that is logged.
+    ///   - machine: the virtual machine's name, for the journal.
+    static func bootstrap(level: LogLevel, machine: String?) {
         self.level = level
-        LoggingSystem.bootstrap { LeveledHandler(inner: .standardError(label: $0)) }
-    }
-}
-
-/// Writes what the process's level lets through, whenever that changes.
-private struct LeveledHandler: LogHandler {
-    var inner: StreamLogHandler
-
-    var logLevel: Logger.Level {
-        get { LoggingSetup.level.loggerLevel }
-        set {}
-    }
-
-    var metadata: Logger.Metadata {
-        get { inner.metadata }
-        set { inner.metadata = newValue }
-    }
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-        get { inner[metadataKey: key] }
-        set { inner[metadataKey: key] = newValue }
-    }
-
-    func log(event: LogEvent) {
-        inner.log(event: event)
+        let journal = JournalSocket(
+            variable: ProcessEnvironment.variable, standardError: StandardStream.error.identity)
+        let destination = LogDestination(journal: journal, machine: machine)
+        LoggingSystem.bootstrap { ServiceLogHandler(label: $0, destination: destination) }
     }
 }

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import LinuxIO
+import Testing
+
+@Suite("A service that gives up rights")
+struct RightsTests {
+    @Test("makes no folder any more where the kernel has Landlock, and knows where it has not")
+    func landlock() async {
+        await #expect(processExitsWith: .success) {
+            let folder = "/tmp/vhostd-rights.\(getpid())"
+            let hasLandlock = try ProcessEnvironment.giveUpRights()
+            // SAFETY: the path is a string that lives through each call.
+            let isDenied = unsafe mkdir(folder, 0o700) == -1 && errno == EACCES
+            if !isDenied { _ = unsafe rmdir(folder) }
+            exit(isDenied == hasLandlock ? 0 : 1)
+        }
+    }
+}
