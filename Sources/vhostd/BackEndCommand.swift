@@ -77,6 +77,7 @@ struct SCSIBackEndCommand: ParsableCommand {
     var lun: [String] = []
 
     func run() throws {
+        try RepeatedFlags.check(CommandLine.arguments.dropFirst())
         var draft = ConfigurationDraft()
         try draft.set(.scsiSocket, to: backEnd.path)
         try draft.addUnits(lun)
@@ -105,6 +106,7 @@ struct VsockBackEndCommand: ParsableCommand {
     var vsockPath: String
 
     func run() throws {
+        try RepeatedFlags.check(CommandLine.arguments.dropFirst())
         var draft = ConfigurationDraft()
         try draft.set(.vsockSocket, to: backEnd.path)
         try draft.set(.guestCID, to: "\(guestCid)")

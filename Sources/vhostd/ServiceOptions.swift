@@ -98,6 +98,7 @@ struct ServiceOptions: ParsableArguments {
 
     /// What the file, the environment and these flags say, the later over the earlier.
     func draft(file: String?) throws(ConfigurationError) -> ConfigurationDraft {
+        try RepeatedFlags.check(CommandLine.arguments.dropFirst())
         var draft = ConfigurationDraft()
         if let file { try draft.readFile(file) }
         try draft.readEnvironment(Service.environmentVariable)

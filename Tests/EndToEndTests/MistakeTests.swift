@@ -26,6 +26,15 @@ struct MistakeTests {
             (["--scsi-socket", "@/s", "--lun", "lnu=1,path=d"], "unknown key 'lnu'; known are"),
             (["--scsi-socket", "@/s", "--disable-feature", "x"], "known are packed, event-idx"),
             (["--scsi-sokcet", "@/s"], "Unknown option '--scsi-sokcet'"),
+            (
+                ["--scsi-socket", "a", "--lun", "x", "--lun", "y", "--scsi-socket=b"],
+                "--scsi-socket is given twice: a, and b"
+            ),
+            (["--guest-cid", "3", "--guest-cid", "3"], "--guest-cid is given twice: 3, and 3"),
+            (
+                ["--config", "a.toml", "--config=b.toml"],
+                "--config is given twice: a.toml, and b.toml"
+            ),
         ] as [([String], String)])
     func wrongCommandLine(arguments: [String], message: String) throws {
         let program = try Program(["run"] + arguments)

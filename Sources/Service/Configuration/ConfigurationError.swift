@@ -32,6 +32,7 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
     case emptyValue(flag: String)
     case unfitValue(flag: String, value: String, wanted: String)
     case vsock(VsockError)
+    case repeatedFlag(String, first: String, second: String)
     // In a file.
     case unreadableFile(path: String, reason: String)
     case emptyFile(path: String)
@@ -131,6 +132,8 @@ public enum ConfigurationError: Error, Equatable, CustomStringConvertible {
         case .wrongType(let flag, let given, let wanted):
             "\(flag): \(given) stands where \(wanted) is wanted"
         case .vsock(let error): error.description
+        case .repeatedFlag(let flag, let first, let second):
+            "\(flag) is given twice: \(first), and \(second)"
         default: "wrong configuration"
         }
     }
