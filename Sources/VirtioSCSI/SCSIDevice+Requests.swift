@@ -13,7 +13,7 @@ extension SCSIDevice {
     /// A queue that has brought some is looked at again when they, or others, were answered: so
     /// neither side has to notify the other while both are busy.
     func serveRequests(_ served: ServedQueue, budget: Int) {
-        guard served.isServed else { return }
+        guard served.isServed, !isDraining else { return }
         served.queue.suppressNotifications()
         var left = budget
         while left > 0 {

@@ -52,6 +52,7 @@ public final class SCSIDevice: VirtioDevice {
         var unfinishedQueues: [ServedQueue] = []
         var watchedQueues: [BorrowedReference<ServedQueue>] = []
         var isWorkDeferred = false
+        var isDraining = false
     }
 
     /// The sizes that the driver has chosen.
@@ -149,6 +150,23 @@ public final class SCSIDevice: VirtioDevice {
         set { state.value.isWorkDeferred = newValue }
     }
 
+    // MARK: Draining
+
+    /// Whether nothing is taken from the driver: what is under way ends, what the driver adds stays in
+    /// the rings until this is over.
+    public var isDraining: Bool {
+        get { state.value.isDraining }
+        set {
+            let isOver = state.value.isDraining && !newValue
+            state.value.isDraining = newValue
+            guard isOver else { return }
+            for index in queues.indices { driverNotified(queueAt: index) }
+        }
+    }
+
+    /// Commands that were taken and not answered yet.
+    public var underWayCount: Int { bus.commands.underWayCount }
+
     // MARK: What the device is
 
     public var offeredFeatures: VirtioFeatures {
@@ -183,7 +201,8 @@ public final class SCSIDevice: VirtioDevice {
     public func driverNotified(queueAt index: Int) {
         guard queues.indices.contains(index), let queue = queues[index] else { return }
         switch index {
-        case Self.controlQueue: serveControl(queue)
+        // A command must not be aborted that is still in its ring: the guest would take it for gone.
+        case Self.controlQueue: if !isDraining { serveControl(queue) }
         case Self.eventQueue: deliverEvents()
         default: serveRequests(queue, budget: Self.budget)
         }

@@ -96,6 +96,12 @@ public final class VsockDevice {
     /// What the device has done so far.
     public var statistics: VsockStatistics { multiplexer.counters.value }
 
+    /// Whether no connections are made, from either side; those that there are go on.
+    public var isDraining: Bool {
+        get { multiplexer.isDraining }
+        set { multiplexer.setDraining(newValue) }
+    }
+
     /// Connections, open or closing.
     public var connectionCount: Int { multiplexer.connectionCount }
 

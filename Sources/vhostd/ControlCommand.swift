@@ -16,8 +16,8 @@ struct ControlCommand: ParsableCommand {
               0 done, 1 the service refused or does not answer, 2 wrong command line.
             """,
         subcommands: [
-            StatusCommand.self, UnitCommand.self, ConnectionsCommand.self, MetricsCommand.self,
-            LogLevelCommand.self,
+            StatusCommand.self, UnitCommand.self, ConnectionsCommand.self, TopCommand.self,
+            DrainCommand.self, ResumeCommand.self, MetricsCommand.self, LogLevelCommand.self,
         ])
 }
 
@@ -32,11 +32,14 @@ struct StatusCommand: ParsableCommand {
 
 struct ConnectionsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "connections", abstract: "Show who is connected, and the traffic over vsock.")
+        commandName: "connections", abstract: "Show the connections over vsock, and their traffic.")
 
     @OptionGroup var options: ControlOptions
 
-    func run() throws { try options.show { $0.connectionTable } }
+    func run() throws {
+        let reply = try options.ask(ControlRequest(.connections))
+        print(options.json ? reply.json + "\n" : reply.connectionTables, terminator: "")
+    }
 }
 
 struct MetricsCommand: ParsableCommand {

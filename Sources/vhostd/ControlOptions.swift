@@ -27,10 +27,12 @@ struct ControlOptions: ParsableArguments {
         }
     }
 
-    /// Asks the service.
-    func ask(_ request: ControlRequest) throws -> ControlReply {
-        try ControlClient(path: socket ?? "/run/vhostd/\(vm ?? "")/control.sock").ask(request)
+    var client: ControlClient {
+        ControlClient(path: socket ?? "/run/vhostd/\(vm ?? "")/control.sock")
     }
+
+    /// Asks the service.
+    func ask(_ request: ControlRequest) throws -> ControlReply { try client.ask(request) }
 
     /// Asks the service and prints that it was done.
     func change(_ request: ControlRequest) throws {

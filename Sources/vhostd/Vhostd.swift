@@ -14,7 +14,7 @@ struct Vhostd: ParsableCommand {
             the sockets; the guest sees a SCSI disk and a vsock device.
             """,
         version: Service.version,
-        subcommands: [RunCommand.self, CheckCommand.self, ControlCommand.self])
+        subcommands: [RunCommand.self, CheckCommand.self, ControlCommand.self, TopCommand.self])
 
     static func main() {
         guard let backEnd = BackEnd(programPath: CommandLine.arguments.first ?? "") else {

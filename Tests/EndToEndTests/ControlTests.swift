@@ -186,6 +186,79 @@ struct ControlTests {
         #expect(!program.errors.contains("did not end in time"))
     }
 
+    @Test("drains: what is under way ends, what comes then stays in the ring until it goes on")
+    func draining() throws {
+        let guest = try makeGuest()
+        offerWrites(32, to: guest)
+        #expect(try guest.answers(32).count == 32)
+        let drain = try Program(["ctl", "drain", "--socket", control])
+        #expect(drain.exitStatus() == .exited(0))
+        #expect(drain.lines == ["drained; vhostd ctl resume lets the guest go on"])
+        offerWrites(8, to: guest)
+        guest.requests.driver.kick()
+        try guest.frontEnd.synchronize()
+        let unit = try ControlSocket.unit(control, target: 0, lun: 0)
+        #expect((unit?["figures"] as? [String: Any])?["writeCount"] as? Int == 32)
+        let status = try Program(["ctl", "status", "--socket", control])
+        #expect(status.exitStatus() == .exited(0))
+        #expect(status.lines.filter { $0.hasSuffix(", draining") }.count == 2)
+        let resume = try Program(["ctl", "resume", "--socket", control])
+        #expect(resume.exitStatus() == .exited(0))
+        #expect(try guest.answers(8).values.allSatisfy { $0.status == 0 })
+    }
+
+    @Test("says what a limit holds back when it cannot drain in time, and stops all the same")
+    func drainingTooLong() throws {
+        let guest = try makeGuest()
+        _ = try ask(
+            "lun-limit", target: 0, lun: 0,
+            more: #","limits":{"operationsPerSecond":1,"operationBurst":1}"#)
+        // The drain must not come before the requests.
+        offerWrites(32, to: guest)
+        guest.requests.driver.kick()
+        var waitingCount = 0
+        for _ in 0..<2000 where waitingCount == 0 {
+            let unit = try ControlSocket.unit(control, target: 0, lun: 0)
+            waitingCount = unit?["waitingCount"] as? Int ?? 0
+        }
+        let drain = try Program(["ctl", "drain", "--within", "0", "--socket", control])
+        #expect(drain.exitStatus() == .exited(1))
+        #expect(drain.errors.hasPrefix("vhostd: still under way: "), "\(drain.errors)")
+        program.terminate()
+        #expect(program.exitStatus() == .exited(0))
+    }
+
+    @Test(
+        "has each command of vhostd ctl, as a table and as JSON",
+        arguments: [
+            ("status", "DEVICE"), ("lun list", "TARGET"), ("connections", "DIRECTION"),
+            ("top --count 1 --interval 0.01", "TARGET"), ("metrics", "# TYPE"),
+            ("log-level debug", "log level is debug"), ("drain", "drained"), ("resume", "taking"),
+            ("lun limit 0 --iops 5", "limited"), ("lun resize 0", "as before"),
+        ])
+    func verbs(command: String, word: String) throws {
+        let words = ["ctl"] + command.split(separator: " ").map(String.init)
+        let table = try Program(words + ["--socket", control])
+        #expect(table.exitStatus() == .exited(0), "\(table.errors)")
+        #expect(table.lines.joined(separator: "\n").contains(word), "\(table.lines)")
+        let json = try Program(words + ["--json", "--socket", control])
+        #expect(json.exitStatus() == .exited(0), "\(json.errors)")
+        let text = json.lines.joined(separator: "\n")
+        #expect(try JSONSerialization.jsonObject(with: Data(text.utf8)) is [String: Any])
+    }
+
+    @Test("is watched by vhostd top, too, which is told when it goes")
+    func top() throws {
+        let top = try Program(["top", "--interval", "0.01", "--json", "--socket", control])
+        for _ in 0..<2000 where top.lines.count < 3 { usleep(5_000) }
+        #expect(top.lines.count >= 3)
+        program.terminate()
+        #expect(top.exitStatus() == .exited(1))
+        let wrong = try Program(["top", "--interval", "0", "--socket", control])
+        #expect(wrong.exitStatus() == .exited(2))
+        #expect(wrong.errors.contains("--interval 0.0: more than 0, and 3600 at most"))
+    }
+
     @Test("speaks OpenMetrics")
     func metrics() throws {
         let text = try ControlSocket.ask(control, #"{"command":"metrics"}"#)["metrics"]

@@ -32,6 +32,10 @@ enum DeviceQuestion: Sendable {
     /// The file or device behind a unit has another size now.
     case resizeUnit(UnitPlace)
     case limitUnit(UnitPlace, StoreLimits)
+    /// Take nothing new, or take it again.
+    case drain(Bool)
+    /// Every connection of a vsock device.
+    case connections
 }
 
 /// What a device answers.
@@ -39,6 +43,7 @@ enum DeviceAnswer: Sendable {
     case here
     case scsi(SCSIStatus)
     case vsock(VsockStatus)
+    case connections([ConnectionStatus])
     case done(String)
     case refused(String)
     /// The thread has not answered in time.

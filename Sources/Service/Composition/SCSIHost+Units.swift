@@ -6,6 +6,7 @@ import ISCSIBackstore
 import LinuxIO
 import Logging
 import SCSI
+import VirtioSCSI
 
 /// Units that come, change and go, at the start or while a guest runs.
 extension SCSIHost {
@@ -98,7 +99,15 @@ extension SCSIHost {
         case .removeUnit(let place): remove(place)
         case .resizeUnit(let place): resize(place)
         case .limitUnit(let place, let limits): limit(place, limits)
+        case .drain(let isDraining): drain(isDraining)
+        case .connections: .connections([])
         }
+    }
+
+    private func drain(_ isDraining: Bool) -> DeviceAnswer {
+        device.isDraining = isDraining
+        log.info(isDraining ? "draining" : "taking requests again")
+        return .done("")
     }
 
     private func add(_ specification: LUNSpecification) -> DeviceAnswer {

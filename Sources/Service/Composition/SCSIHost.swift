@@ -108,10 +108,13 @@ final class SCSIHost: DeviceHost {
     // MARK: Status
 
     var status: SCSIStatus {
-        SCSIStatus(
+        var status = SCSIStatus(
             socket: configuration.socketPath, isFrontEndConnected: server?.isServing ?? false,
             orphanedQueueCount: server?.orphanCount ?? 0,
             units: units.keys.sorted().compactMap { units[$0].map { Self.status(of: $0) } })
+        status.isDraining = device.isDraining
+        status.underWayCount = device.underWayCount
+        return status
     }
 
     private static func status(of unit: Unit) -> UnitStatus {

@@ -12,6 +12,7 @@ final class VsockHost: DeviceHost {
     private let configuration: VsockConfiguration
     private let device: VsockDevice
     private let server: VhostUserServer
+    private let log = Logger(label: "vsock")
 
     init(
         _ configuration: VsockConfiguration, loop: EventLoop, options: VhostUserOptions
@@ -41,8 +42,17 @@ final class VsockHost: DeviceHost {
         switch question {
         case .areYouThere: .here
         case .status: .vsock(status)
-        default: .refused("a vsock device has no logical units")
+        case .connections: .connections(device.connections.map { ConnectionStatus($0) })
+        case .drain(let isDraining): drain(isDraining)
+        case .addUnit, .removeUnit, .resizeUnit, .limitUnit:
+            .refused("a vsock device has no logical units")
         }
+    }
+
+    private func drain(_ isDraining: Bool) -> DeviceAnswer {
+        device.isDraining = isDraining
+        log.info(isDraining ? "draining" : "making connections again")
+        return .done("")
     }
 
     private var status: VsockStatus {
@@ -51,6 +61,7 @@ final class VsockHost: DeviceHost {
             socket: configuration.socketPath, isFrontEndConnected: server.isServing,
             guestCID: configuration.guestCID, path: configuration.path,
             connectionCount: device.connectionCount)
+        status.isDraining = device.isDraining
         status.packetsFromGuest = counts.packetsFromGuest
         status.bytesFromGuest = counts.bytesFromGuest
         status.packetsToGuest = counts.packetsToGuest
@@ -66,6 +77,23 @@ final class VsockHost: DeviceHost {
         status.failedHandshakes = counts.failedHandshakes
         status.failedConnects = counts.failedConnects
         return status
+    }
+}
+
+extension ConnectionStatus {
+    /// What the device says of a connection.
+    fileprivate init(_ connection: VsockConnectionStatistics) {
+        self.init(
+            guestPort: connection.guestPort.rawValue, peerCID: connection.peer.rawValue,
+            peerPort: connection.peerPort.rawValue,
+            type: connection.carriesMessages ? "messages" : "stream")
+        packetsFromGuest = connection.traffic.packetsFromGuest
+        bytesFromGuest = connection.traffic.bytesFromGuest
+        packetsToGuest = connection.traffic.packetsToGuest
+        bytesToGuest = connection.traffic.bytesToGuest
+        creditStalls = connection.traffic.creditStalls
+        waitingByteCount = UInt64(connection.waitingByteCount)
+        guestCredit = UInt64(max(0, connection.guestCredit))
     }
 }
 

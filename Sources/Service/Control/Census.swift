@@ -37,7 +37,7 @@ extension ServiceStatus {
         case .scsi(let scsi): self.scsi = scsi
         case .vsock(let vsock): self.vsock = vsock
         case .silent(let device): silentDevices.append(device)
-        case .here, .done, .refused: break
+        case .here, .done, .refused, .connections: break
         }
     }
 }

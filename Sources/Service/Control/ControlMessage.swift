@@ -17,6 +17,12 @@ public struct ControlRequest: Codable, Equatable, Sendable {
         case resizeUnit = "lun-resize"
         /// Needs `limits`, too.
         case limitUnit = "lun-limit"
+        /// The same, and every connection over vsock.
+        case connections
+        /// Takes nothing new from the guest; `status` tells when nothing is under way any more.
+        case drain
+        /// Takes it again.
+        case resume
         /// Needs `level`.
         case logLevel = "log-level"
     }
@@ -39,7 +45,7 @@ public struct ControlRequest: Codable, Equatable, Sendable {
     }
 }
 
-/// The answer to a request: one line of JSON with exactly one of these keys.
+/// The answer to a request: one line of JSON with one of these keys; `connections` comes with `status`.
 public struct ControlReply: Codable, Equatable, Sendable {
     /// Why it was not done.
     public var error: String?
@@ -47,14 +53,16 @@ public struct ControlReply: Codable, Equatable, Sendable {
     public var message: String?
     public var status: ServiceStatus?
     public var metrics: String?
+    public var connections: [ConnectionStatus]?
 
     public init(
         error: String? = nil, message: String? = nil, status: ServiceStatus? = nil,
-        metrics: String? = nil
+        metrics: String? = nil, connections: [ConnectionStatus]? = nil
     ) {
         self.error = error
         self.message = message
         self.status = status
         self.metrics = metrics
+        self.connections = connections
     }
 }

@@ -108,7 +108,28 @@ extension ControlServer {
         case .limitUnit:
             guard let limits = request.limits else { return reply(.missing("limits")) }
             withPlace(request, reply) { .limitUnit($0, limits) }
+        case .connections: listConnections(reply)
+        case .drain: drain(true, reply)
+        case .resume: drain(false, reply)
         case .logLevel: setLogLevel(request, reply)
+        }
+    }
+
+    private func listConnections(_ reply: @escaping (ControlReply) -> Void) {
+        let census = census
+        census.take { status in
+            census.inquiries.ask(census.devices, .connections) { answers in
+                var connections: [ConnectionStatus] = []
+                for case .connections(let more) in answers { connections += more }
+                reply(ControlReply(status: status, connections: connections))
+            }
+        }
+    }
+
+    private func drain(_ isDraining: Bool, _ reply: @escaping (ControlReply) -> Void) {
+        census.inquiries.ask(census.devices, .drain(isDraining)) { answers in
+            for case .silent(let name) in answers { return reply(.silent(name)) }
+            reply(ControlReply(message: isDraining ? "draining" : "taking requests again"))
         }
     }
 
@@ -149,7 +170,7 @@ extension ControlServer {
             case .done(let message): reply(ControlReply(message: message))
             case .refused(let problem): reply(ControlReply(error: problem))
             case .silent(let name):
-                reply(ControlReply(error: "the thread of device \(name) does not answer"))
+                reply(.silent(name))
             default: reply(ControlReply(error: "an answer to another question"))
             }
         }
@@ -157,6 +178,10 @@ extension ControlServer {
 }
 
 extension ControlReply {
+    fileprivate static func silent(_ device: String) -> ControlReply {
+        ControlReply(error: "the thread of device \(device) does not answer")
+    }
+
     fileprivate static func missing(_ key: String) -> ControlReply {
         ControlReply(error: "the request needs '\(key)'")
     }

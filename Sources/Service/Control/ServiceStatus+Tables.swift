@@ -33,13 +33,14 @@ extension ServiceStatus {
         if let scsi {
             table.add([
                 "scsi", Self.isConnected(scsi.isFrontEndConnected), scsi.socket,
-                "\(scsi.units.count) units",
+                "\(scsi.units.count) units" + Self.draining(scsi.isDraining),
             ])
         }
         if let vsock {
             table.add([
                 "vsock", Self.isConnected(vsock.isFrontEndConnected), vsock.socket,
-                "CID \(vsock.guestCID), \(vsock.connectionCount) connections",
+                "CID \(vsock.guestCID), \(vsock.connectionCount) connections"
+                    + Self.draining(vsock.isDraining),
             ])
         }
         for device in silentDevices { table.add([device, "does not answer", "", ""]) }
@@ -48,6 +49,10 @@ extension ServiceStatus {
 
     private static func isConnected(_ isConnected: Bool) -> String {
         isConnected ? "connected" : "none"
+    }
+
+    private static func draining(_ isDraining: Bool?) -> String {
+        isDraining == true ? ", draining" : ""
     }
 
     /// The disks, a line each.
@@ -68,7 +73,7 @@ extension ServiceStatus {
     }
 
     /// The traffic over vsock, by direction.
-    public var connectionTable: String {
+    fileprivate var trafficTable: String {
         var table = Table(["DIRECTION", "REQUESTS", "PACKETS", "BYTES", "STALLS"])
         guard let vsock else { return "the service has no vsock device\n" }
         table.add([
@@ -82,6 +87,27 @@ extension ServiceStatus {
         return "\(vsock.connectionCount) connections, \(vsock.resets) resets, "
             + "\(vsock.refusals + vsock.failedConnects + vsock.failedHandshakes) failed\n\n"
             + table.text
+    }
+}
+
+extension ControlReply {
+    /// The traffic over vsock, by direction and by connection.
+    public var connectionTables: String {
+        var table = Table([
+            "GUEST", "PEER", "TYPE", "PACKETS FROM", "BYTES FROM", "PACKETS TO", "BYTES TO",
+            "STALLS", "WAITS",
+        ])
+        for connection in connections ?? [] {
+            table.add([
+                "\(connection.guestPort)", "\(connection.peerCID):\(connection.peerPort)",
+                connection.type, "\(connection.packetsFromGuest)",
+                Table.bytes(connection.bytesFromGuest), "\(connection.packetsToGuest)",
+                Table.bytes(connection.bytesToGuest), "\(connection.creditStalls)",
+                Table.bytes(connection.waitingByteCount),
+            ])
+        }
+        let overview = status?.trafficTable ?? ""
+        return connections?.isEmpty == false ? overview + "\n" + table.text : overview
     }
 }
 

@@ -23,6 +23,10 @@ public struct SCSIStatus: Codable, Equatable, Sendable {
     /// Queues whose requests did not end in time when they were stopped.
     public var orphanedQueueCount: Int
     public var units: [UnitStatus]
+    /// Whether nothing is taken from the guest; nil from a service that does not know of it.
+    public var isDraining: Bool?
+    /// Commands that were taken and not answered yet.
+    public var underWayCount: Int?
 }
 
 /// Where the guest finds a logical unit.
@@ -77,6 +81,8 @@ public struct VsockStatus: Codable, Equatable, Sendable {
     public var path: String
     /// Connections, open or closing.
     public var connectionCount: Int
+    /// Whether no connections are made; nil from a service that does not know of it.
+    public var isDraining: Bool?
     public var packetsFromGuest: UInt64 = 0
     public var bytesFromGuest: UInt64 = 0
     public var packetsToGuest: UInt64 = 0
@@ -91,4 +97,31 @@ public struct VsockStatus: Codable, Equatable, Sendable {
     public var resets: UInt64 = 0
     public var failedHandshakes: UInt64 = 0
     public var failedConnects: UInt64 = 0
+}
+
+/// A connection over vsock.
+public struct ConnectionStatus: Codable, Equatable, Sendable {
+    public var guestPort: UInt32
+    /// Whom the guest talks with: 2 is the host, anything else a sibling.
+    public var peerCID: UInt32
+    public var peerPort: UInt32
+    /// `stream` or `messages`.
+    public var type: String
+    public var packetsFromGuest: UInt64 = 0
+    public var bytesFromGuest: UInt64 = 0
+    public var packetsToGuest: UInt64 = 0
+    public var bytesToGuest: UInt64 = 0
+    /// Times that there were bytes for the guest and it granted no credit.
+    public var creditStalls: UInt64 = 0
+    /// Bytes of the guest that the host has not taken yet.
+    public var waitingByteCount: UInt64 = 0
+    /// Bytes that the guest grants now.
+    public var guestCredit: UInt64 = 0
+
+    public init(guestPort: UInt32, peerCID: UInt32, peerPort: UInt32, type: String) {
+        self.guestPort = guestPort
+        self.peerCID = peerCID
+        self.peerPort = peerPort
+        self.type = type
+    }
 }

@@ -64,15 +64,27 @@ extension Multiplexer {
             log.warning("clients cannot be accepted", metadata: ["reason": "\(error)"])
             hasReportedAccept = true
         }
-        for index in entrances.indices {
-            if let registration = entrances[index].registration { loop.remove(registration) }
-            entrances[index].registration = nil
-        }
+        stopAccepting()
         loop.setTimer(
             after: Self.acceptPause, handler: self, tag: TimerTag.acceptAgain.rawValue)
     }
 
+    private func stopAccepting() {
+        for index in entrances.indices {
+            if let registration = entrances[index].registration { loop.remove(registration) }
+            entrances[index].registration = nil
+        }
+    }
+
+    /// Makes no more connections, or makes them again: the guest's requests are refused meanwhile, and
+    /// clients wait in the backlogs of their sockets.
+    func setDraining(_ isDraining: Bool) {
+        self.isDraining = isDraining
+        if isDraining { stopAccepting() } else { resumeAccepting() }
+    }
+
     func resumeAccepting() {
+        if isDraining { return }
         for index in entrances.indices where entrances[index].registration == nil {
             do {
                 entrances[index].registration = try loop.add(

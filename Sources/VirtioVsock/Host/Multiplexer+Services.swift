@@ -17,9 +17,9 @@ extension Multiplexer {
             counters.value.forbiddenConnects &+= 1
             return false
         }
-        guard connectionCount < options.connectionLimit, let slot = table.allocate() else {
-            return false
-        }
+        guard !isDraining, connectionCount < options.connectionLimit,
+            let slot = table.allocate()
+        else { return false }
         table.slots[slot].connection = Connection(
             key: key, type: type, allocation: options.bufferByteCount)
         table.slots[slot].connection.open(with: header)

@@ -99,6 +99,8 @@ final class Multiplexer {
     var entrances: [Entrance] = []
     /// Whether it is in the log already that clients cannot be accepted.
     var hasReportedAccept = false
+    /// Whether no connections are made, from either side.
+    var isDraining = false
     /// The host port that was given out last.
     var lastHostPort = UInt32.random(in: Multiplexer.hostPorts)
 
