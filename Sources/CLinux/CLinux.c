@@ -198,6 +198,20 @@ int cl_lock_whole_file(int descriptor, int exclusive) {
     return fcntl(descriptor, F_OFD_SETLK, &lock);
 }
 
+int cl_lock_range(int descriptor, int64_t start, int64_t length, int kind, int waits) {
+    static const short kinds[] = {F_RDLCK, F_WRLCK, F_UNLCK};
+    struct flock lock = {
+        .l_type = kinds[kind], .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+    return fcntl(descriptor, waits ? F_OFD_SETLKW : F_OFD_SETLK, &lock);
+}
+
+int cl_is_range_locked(int descriptor, int64_t start, int64_t length) {
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
+    if (fcntl(descriptor, F_OFD_GETLK, &lock) < 0) return -1;
+    return lock.l_type != F_UNLCK;
+}
+
 int cl_file_system_type(int descriptor, int64_t *type) {
     struct statfs status;
     if (fstatfs(descriptor, &status) < 0) return -1;

@@ -17,14 +17,16 @@ extension AIOContext {
             pieces: pieces, count: requests[index].step.count,
             offset: requests[index].stepOffset, isRead: requests[index].isRead,
             isDurable: requests[index].isDurable)
-        port.submit(token: UInt64(index)) { job.run() }
+        port.submit(token: UInt64(index), in: store.with { $0.workerLane }) { job.run() }
     }
 
     /// Has a worker flush the file.
     func startFlushJob(_ index: Int) {
         guard let store = requests[index].store else { return }
         let descriptor = store.with { $0.descriptorNumber }
-        port.submit(token: UInt64(index)) { [calls] in calls.synchronize(descriptor) }
+        port.submit(token: UInt64(index), in: store.with { $0.workerLane }) { [calls] in
+            calls.synchronize(descriptor)
+        }
     }
 
     /// Has a worker free or clear a range.
@@ -39,7 +41,7 @@ extension AIOContext {
                 operation: requests[index].request.operation,
                 range: requests[index].request.range)
         }
-        port.submit(token: UInt64(index)) { job.run() }
+        port.submit(token: UInt64(index), in: store.with { $0.workerLane }) { job.run() }
     }
 }
 

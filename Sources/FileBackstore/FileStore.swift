@@ -10,7 +10,7 @@ import SystemPackage
 ///
 /// Bytes move between the medium and the pieces of a request past the page cache where the file
 /// allows it (O_DIRECT), else through the cache on worker threads. A store that was opened for
-/// writing has its file for itself.
+/// writing has its file for itself, unless it shares it with others that say so too.
 ///
 /// Once a flush has failed, every later one fails too: the kernel reports a lost page to one
 /// flush only, and the next one would promise what is not so. Opening the file again starts anew.
@@ -42,6 +42,8 @@ import SystemPackage
     /// What the kernel asks of transfers; nil when they go through the page cache.
     let alignment: DirectAlignment?
     let lane: AIORequest.Lane
+    /// Where its jobs wait for worker threads.
+    let workerLane: WorkerLane
     let state: Cell<State>
 
     /// What changes while the store is open.
@@ -70,19 +72,28 @@ import SystemPackage
     ///   - blockSize: 512 or 4096 bytes; nil for what the medium has, 512 for a file.
     ///   - context: the way to the kernel, of the loop that uses the store.
     /// - Throws: why the file cannot be a disk.
-    public init(
+    public convenience init(
         path: String, readOnly: Bool = false, blockSize: Int? = nil, context: AIOContext
     ) throws(FileStoreError) {
-        let file = try OpenedFile(path: path, readOnly: readOnly)
-        let measured = try FileGeometry(file, blockSize: blockSize, readOnly: readOnly)
-        self.path = path
-        isReadOnly = readOnly
+        self.init(
+            try DiskFile(path: path, readOnly: readOnly, blockSize: blockSize), context: context)
+    }
+
+    /// Makes a store of a file that was opened before.
+    ///
+    /// - Parameters:
+    ///   - file: what lies behind it.
+    ///   - context: the way to the kernel, of the loop that uses the store.
+    public init(_ file: consuming DiskFile, context: AIOContext) {
+        let measured = file.geometry
+        path = file.path
+        isReadOnly = file.isReadOnly
         isBlockDevice = measured.isBlockDevice
         alignment = measured.direct
         lane = measured.direct == nil ? .workers : .kernel
+        workerLane = context.port.makeLane()
         state = Cell(State(geometry: measured.blocks, refusesToWait: !measured.isBlockDevice))
-        descriptorNumber = file.descriptor.rawValue
-        if measured.direct == nil { try file.useThePageCache() }
+        descriptorNumber = file.file.descriptor.rawValue
         descriptor = file.takeDescriptor()
         self.context = context
         context.attach(self)

@@ -36,9 +36,10 @@ public enum FileStoreError: Error, Equatable, CustomStringConvertible {
         case .readOnlyMedium(let path):
             "\(path): lies on a read-only medium; make it a read-only disk"
         case .locked(let path, let readOnly):
-            readOnly
+            (readOnly
                 ? "\(path): in use as a writable disk by another process or another disk of this one"
-                : "\(path): in use by another process or another disk of this one"
+                : "\(path): in use by another process or another disk of this one")
+                + "; services share a disk when each has it with shared and the same reservations="
         case .inUse(let path):
             "\(path): the block device is mounted, part of another device, or another disk has it"
         case .empty(let path):

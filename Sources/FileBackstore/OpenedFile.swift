@@ -6,7 +6,7 @@ import LinuxIO
 import SystemPackage
 
 /// A file or block device that was opened and locked to be a disk.
-struct OpenedFile: ~Copyable {
+struct OpenedFile: ~Copyable, Sendable {
     let descriptor: OwnedDescriptor
     let path: String
     let status: stat
@@ -15,19 +15,26 @@ struct OpenedFile: ~Copyable {
 
     /// Opens and locks.
     ///
-    /// A writable disk takes its file for itself; read-only disks share one. The lock belongs to
-    /// the descriptor and goes with it, however the process ends.
-    init(path: String, readOnly: Bool) throws(FileStoreError) {
+    /// A writable disk takes its file for itself; read-only disks share one, and so do disks that
+    /// are shared, with each other only. The lock belongs to the descriptor and goes with it, however
+    /// the process ends.
+    init(path: String, readOnly: Bool, isShared: Bool) throws(FileStoreError) {
         try Self.checkKind(of: Self.status(path: path), path: path)
-        var flags = (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC
+        let flags = (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC
         // Refused while the kernel itself uses the device; means nothing for other files.
-        if !readOnly, try Self.status(path: path).isBlockDevice { flags |= O_EXCL }
-        let opened = try Self.open(path, flags: flags, readOnly: readOnly)
+        let isBlockDevice = try Self.status(path: path).isBlockDevice
+        let isDevice = isBlockDevice && !readOnly
+        var opened = try Self.open(
+            path, flags: isDevice ? flags | O_EXCL : flags, readOnly: readOnly)
+        // That keeps other services out too, so it was a look only.
+        if isDevice && isShared {
+            opened = try Self.open(path, flags: flags, readOnly: readOnly)
+        }
         let number = opened.rawValue
         // SAFETY: fstat fills the one value that it is given.
         let status = try unsafe Self.status(path: path) { unsafe fstat(number, $0) }
         try Self.checkKind(of: status, path: path)
-        try Self.lock(number, path: path, readOnly: readOnly)
+        try Self.lock(number, path: path, readOnly: readOnly, isShared: isShared)
         descriptor = opened
         self.path = path
         self.status = status
@@ -112,11 +119,21 @@ struct OpenedFile: ~Copyable {
         throw .notADisk(path: path, kind: kind)
     }
 
+    /// The byte that disks for reading lock and shared ones do not, and the other way round.
+    private static let readersByte: Int64 = 1 << 62
+    private static let sharersByte: Int64 = 1 << 62 + 1
+
     private static func lock(
-        _ descriptor: Int32, path: String, readOnly: Bool
+        _ descriptor: Int32, path: String, readOnly: Bool, isShared: Bool
     ) throws(FileStoreError) {
         do throws(Errno) {
-            try systemCall { cl_lock_whole_file(descriptor, readOnly ? 0 : 1) }
+            if isShared {
+                try lockAmong(descriptor, byte: sharersByte, others: readersByte)
+            } else if readOnly {
+                try lockAmong(descriptor, byte: readersByte, others: sharersByte)
+            } else {
+                try systemCall { cl_lock_whole_file(descriptor, 1) }
+            }
         } catch {
             switch error {
             case .resourceTemporarilyUnavailable, .permissionDenied:
@@ -127,6 +144,20 @@ struct OpenedFile: ~Copyable {
             default:
                 throw .system(path: path, operation: "lock", error)
             }
+        }
+    }
+
+    /// Locks with those of the same kind and without those of the other.
+    ///
+    /// Each takes its own lock before it looks at the others', so that of two that come at the same
+    /// time at most one gets in.
+    private static func lockAmong(
+        _ descriptor: Int32, byte: Int64, others: Int64
+    ) throws(Errno) {
+        try systemCall { cl_lock_range(descriptor, 0, readersByte, 0, 0) }
+        try systemCall { cl_lock_range(descriptor, byte, 1, 0, 0) }
+        if try systemCall({ cl_is_range_locked(descriptor, others, 1) }) == 1 {
+            throw .resourceTemporarilyUnavailable
         }
     }
 }

@@ -76,10 +76,17 @@ struct SCSIBackEndCommand: ParsableCommand {
             "A logical unit, as vhostd run has it. May be given again.", valueName: "file"))
     var lun: [String] = []
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The machine's name in reservations, as vhostd run has it.", valueName: "name"))
+    var scsiInitiator: String?
+
     func run() throws {
         try RepeatedFlags.check(CommandLine.arguments.dropFirst())
         var draft = ConfigurationDraft()
         try draft.set(.scsiSocket, to: backEnd.path)
+        try draft.set(.scsiInitiator, to: scsiInitiator)
         try draft.addUnits(lun)
         try draft.set(.logLevel, to: backEnd.logLevel?.rawValue)
         var configuration = try draft.configuration()

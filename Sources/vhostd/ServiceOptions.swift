@@ -19,7 +19,9 @@ struct ServiceOptions: ParsableArguments {
                 next free target. In the second form a comma within a path is written twice. Beside \
                 a file: physical-block-size=BYTES; removable; vendor=, product=, revision=, serial= and wwn= \
                 in place of what follows from the path; reservations=FILE, where persistent \
-                reservations and saved mode parameters are kept. The same disk may stand at two places.
+                reservations and saved mode parameters are kept; shared, so that the services of \
+                several machines may have the disk at once: each with the same reservations=FILE, \
+                through which they see each other's reservations. The same disk may stand at two places.
 
                 URL is iscsi://[user[%secret]@]portal[:port][,,portal...]/target-name/lun. Beside it: \
                 secret-file=FILE or secret-variable=NAME, so that the secret is not written here; \
@@ -42,6 +44,13 @@ struct ServiceOptions: ParsableArguments {
                 """,
             valueName: "microseconds"))
     var pollUs: UInt64?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The machine's name in reservations (default: the path of its SCSI socket). No two machines may have the same.",
+            valueName: "name"))
+    var scsiInitiator: String?
 
     @Option(
         name: .long,
@@ -104,6 +113,7 @@ struct ServiceOptions: ParsableArguments {
         try draft.readEnvironment(Service.environmentVariable)
         try draft.set(.scsiSocket, to: scsiSocket)
         try draft.set(.pollLimit, to: pollUs.map { "\($0)" })
+        try draft.set(.scsiInitiator, to: scsiInitiator)
         try draft.addUnits(lun)
         try draft.set(.vsockSocket, to: vsockSocket)
         try draft.set(.guestCID, to: guestCid.map { "\($0)" })

@@ -98,6 +98,41 @@ struct OpeningTests {
         #expect(try refusal(file.path) == .locked(path: file.path, readOnly: false))
     }
 
+    @Test("lets disks share a file that say so, and nobody else in, whoever comes first")
+    func services() throws {
+        let folder = try TestFolder()
+        let file = try folder.file(byteCount: 8192)
+        func open(readOnly: Bool, isShared: Bool) throws(FileStoreError) -> DiskFile {
+            try DiskFile(path: file.path, readOnly: readOnly, isShared: isShared)
+        }
+        func refuses(readOnly: Bool, isShared: Bool) -> Bool {
+            do throws(FileStoreError) {
+                _ = try open(readOnly: readOnly, isShared: isShared)
+                return false
+            } catch {
+                return error == .locked(path: file.path, readOnly: readOnly)
+            }
+        }
+        do {
+            let first = try open(readOnly: false, isShared: true)
+            #expect(!refuses(readOnly: false, isShared: true))
+            #expect(!refuses(readOnly: true, isShared: true))
+            #expect(refuses(readOnly: false, isShared: false))
+            #expect(refuses(readOnly: true, isShared: false))
+            #expect(first.path == file.path)
+        }
+        for readOnly in [false, true] {
+            let first = try open(readOnly: readOnly, isShared: false)
+            #expect(refuses(readOnly: false, isShared: true))
+            #expect(refuses(readOnly: true, isShared: true))
+            #expect(first.path == file.path)
+        }
+        #expect(
+            FileStoreError.locked(path: "x", readOnly: false).description
+                == "x: in use by another process or another disk of this one; services share a disk "
+                + "when each has it with shared and the same reservations=")
+    }
+
     @Test("leaves nothing open when it fails")
     func leaks() throws {
         let folder = try TestFolder()

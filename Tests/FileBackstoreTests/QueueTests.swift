@@ -251,4 +251,23 @@ struct QueueTests {
         #expect(loop == nil)
         #expect(context == nil)
     }
+
+    @Test("leaves a worker thread to every store although another one's medium hangs")
+    func hangs() throws {
+        let folder = try TestFolder()
+        let bench = try Bench(setUpErrnos: [EAGAIN, EAGAIN, EAGAIN, EAGAIN, EAGAIN])
+        let hung = try bench.open(try folder.file("hung", byteCount: 1 << 18))
+        let others = try (0..<3).map {
+            try bench.open(try folder.file("\($0)", byteCount: 1 << 18))
+        }
+        defer { bench.calls.release() }
+        for number in 0..<2 { bench.calls.script(.synchronize, number: number, .hang) }
+        for _ in 0..<8 { bench.submit(.flush, to: hung) }
+        while bench.calls.count(.synchronize) < 2 { sched_yield() }
+        let reads = others.map { bench.submit(.read, TestMemory(pieces: [4096]), to: $0) }
+        try bench.turn { reads.allSatisfy { bench.outcomes[$0] == .done } }
+        #expect(bench.outcomes.count == 3)
+        bench.calls.release()
+        try bench.finish()
+    }
 }

@@ -18,23 +18,88 @@ struct LockedFileTests {
     @Test("holds what it was last replaced with")
     func replaces() throws {
         try Self.withPath { path in
-            let file = try LockedFile(path: path)
-            #expect(try file.read(limit: 10) == nil)
-            try file.replace(with: [1, 2, 3])
-            try file.replace(with: [4, 5])
-            #expect(try file.read(limit: 10) == [4, 5])
-            #expect(throws: Errno.fileTooLarge) { try file.read(limit: 1) }
+            let file = try LockedFile(path: path, limit: 10)
+            var seen: [[UInt8]?] = []
+            for bytes: [UInt8]? in [[1, 2, 3], [4, 5], nil] {
+                try file.exchange {
+                    seen.append($0)
+                    return bytes
+                }
+            }
+            #expect(seen == [nil, [1, 2, 3], [4, 5]])
+            try file.exchange { _ in [UInt8](repeating: 0, count: 11) }
+            #expect(throws: Errno.fileTooLarge) { try file.exchange { _ in nil } }
         }
     }
 
     @Test("is had by one owner at a time")
     func locks() throws {
         try Self.withPath { path in
-            var first: LockedFile? = try LockedFile(path: path)
+            var first: LockedFile? = try LockedFile(path: path, limit: 10)
             #expect(first?.path == path)
-            #expect(throws: Errno.resourceTemporarilyUnavailable) { try LockedFile(path: path) }
+            for isShared in [false, true] {
+                #expect(throws: Errno.resourceTemporarilyUnavailable) {
+                    try LockedFile(path: path, isShared: isShared, limit: 10)
+                }
+            }
             first = nil
-            #expect(throws: Never.self) { try LockedFile(path: path) }
+            #expect(throws: Never.self) { try LockedFile(path: path, limit: 10) }
+        }
+    }
+
+    @Test("is had by all who share it, and the first of them is told")
+    func shares() throws {
+        try Self.withPath { path in
+            var firsts: [Bool] = []
+            func open() throws -> LockedFile {
+                try LockedFile(path: path, isShared: true, limit: 10) { bytes, isFirst in
+                    firsts.append(isFirst)
+                    return isFirst ? [7] : nil
+                }
+            }
+            var files = [try open(), try open()]
+            #expect(throws: Errno.resourceTemporarilyUnavailable) {
+                try LockedFile(path: path, limit: 10)
+            }
+            files.removeFirst()
+            files.append(try open())
+            #expect(firsts == [true, false, false])
+            files = []
+            files.append(try open())
+            #expect(firsts.last == true)
+        }
+    }
+
+    @Test("has a counter that every other owner sees change, before the file does")
+    func counts() throws {
+        try Self.withPath { path in
+            let one = try LockedFile(path: path, isShared: true, limit: 10)
+            let other = try LockedFile(path: path, isShared: true, limit: 10)
+            let before = other.changes.value
+            #expect(before == other.openingCount)
+            #expect(try one.exchange { _ in nil } == before)
+            #expect(try one.exchange { _ in [1] } == before + 1)
+            #expect(other.changes.value == before + 1)
+            // A change that fails is announced all the same.
+            try FileManager.default.createDirectory(
+                atPath: path + ".new", withIntermediateDirectories: false)
+            #expect(throws: Errno.isDirectory) { try one.exchange { _ in [2] } }
+            var found: [UInt8]?
+            #expect(
+                try other.exchange {
+                    found = $0
+                    return nil
+                } == before + 2)
+            #expect(found == [1])
+        }
+    }
+
+    @Test("is no use any more when somebody has removed what is locked")
+    func removed() throws {
+        try Self.withPath { path in
+            let file = try LockedFile(path: path, limit: 10)
+            try FileManager.default.removeItem(atPath: path + ".lock")
+            #expect(throws: Errno.staleNFSFileHandle) { try file.exchange { _ in nil } }
         }
     }
 }

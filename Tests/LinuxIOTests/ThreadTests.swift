@@ -237,6 +237,52 @@ struct WorkerPoolTests {
         pool.stopAndJoin()
         #expect(log.withLock { $0 } == Array(0..<3000))
     }
+
+    @Test("does the jobs of every lane although those of others hang")
+    func lanes() throws {
+        let pool = try WorkerPool(name: "test", threadCount: 2)
+        let isOver = Atomic(false)
+        let hanging = Atomic(0)
+        let done = Atomic(0)
+        for lane in [pool.makeLane(), pool.makeLane(limit: 1)] {
+            for _ in 0..<5 {
+                pool.submit(in: lane) {
+                    hanging.add(1, ordering: .sequentiallyConsistent)
+                    while !isOver.load(ordering: .sequentiallyConsistent) { sched_yield() }
+                }
+            }
+        }
+        for _ in 0..<3 {
+            let lane = pool.makeLane()
+            for _ in 0..<100 {
+                pool.submit(in: lane) { done.add(1, ordering: .sequentiallyConsistent) }
+            }
+        }
+        while done.load(ordering: .sequentiallyConsistent) < 300 { sched_yield() }
+        // As many as the pool had threads, and as the other lane may have.
+        while hanging.load(ordering: .sequentiallyConsistent) < 3 { sched_yield() }
+        isOver.store(true, ordering: .sequentiallyConsistent)
+        pool.stopAndJoin()
+        #expect(hanging.load(ordering: .relaxed) == 10)
+    }
+
+    @Test("does the jobs of a lane that has one at a time in order")
+    func narrowLane() throws {
+        let pool = try WorkerPool(name: "test", threadCount: 3)
+        let lane = pool.makeLane(limit: 1)
+        let log = Mutex<[Int]>([])
+        let underWay = Atomic(0)
+        for number in 0..<2000 {
+            pool.submit(in: lane) {
+                #expect(underWay.add(1, ordering: .relaxed).newValue == 1)
+                log.withLock { $0.append(number) }
+                underWay.subtract(1, ordering: .relaxed)
+            }
+            pool.submit {}
+        }
+        pool.stopAndJoin()
+        #expect(log.withLock { $0 } == Array(0..<2000))
+    }
 }
 
 @Suite("A completion port")

@@ -1,25 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import BlockStorage
+import LinuxIO
 import SCSI
 import Stores
 import Testing
 
+/// A keeper whose exchanges are done when the test says so.
+protocol TestKeeper: DiskStateKeeper {
+    func open() throws -> OpenedDiskState
+    /// Does every exchange, and those that come of it.
+    func finish()
+}
+
 /// A file in memory.
-final class MemoryKeeper: DiskStateKeeper {
+final class MemoryKeeper: TestKeeper {
+    let isShared = false
+    let changes = SharedCounter.constant
     var bytes: [UInt8]?
     var isFull = false
     private(set) var saveCount = 0
+    private var exchanges: [(([UInt8]?) -> [UInt8]?, (UInt64?) -> Void)] = []
 
     init(_ bytes: [UInt8]? = nil) { self.bytes = bytes }
 
-    func load() -> [UInt8]? { bytes }
+    func open() throws -> OpenedDiskState {
+        try OpenedDiskState { change in
+            if let changed = change(bytes, true) { bytes = changed }
+            return 0
+        }
+    }
 
-    func save(_ bytes: [UInt8]) -> Bool {
-        if isFull { return false }
-        self.bytes = bytes
-        saveCount += 1
-        return true
+    func exchange(
+        _ change: @escaping @Sendable ([UInt8]?) -> [UInt8]?,
+        whenDone: @escaping (UInt64?) -> Void
+    ) {
+        exchanges.append((change, whenDone))
+    }
+
+    func finish() {
+        while !exchanges.isEmpty {
+            let (change, whenDone) = exchanges.removeFirst()
+            let changed = change(bytes)
+            if changed != nil, isFull {
+                whenDone(nil)
+            } else {
+                if changed != nil { saveCount += 1 }
+                bytes = changed ?? bytes
+                whenDone(0)
+            }
+        }
     }
 }
 
@@ -114,13 +143,93 @@ struct DiskStateTests {
         #expect(initiator.send([0xFF, 0, 0, 0, 0, 0]).sense.first == 0x70)
     }
 
-    @Test("cost nothing while nothing persists")
+    @Test("are not written when a command changes nothing")
     func nothingToKeep() {
+        let keeper = Self.reserved()
+        let initiator = Self.initiator(keeper)
+        let count = keeper.saveCount
+        #expect(Self.out(initiator, 0, key: 9, new: 8).status == .reservationConflict)
+        #expect(Self.out(initiator, 1, key: 0xA1, type: 1).status == .good)
+        #expect(keeper.saveCount == count)
+    }
+
+    @Test("are changed on another thread, and the command waits until the change is safe")
+    func waits() {
         let keeper = MemoryKeeper()
         let initiator = Self.initiator(keeper)
-        _ = Self.out(initiator, 0, new: 0xA1, persists: false)
-        _ = Self.out(initiator, 1, key: 0xA1, type: 1, persists: false)
-        #expect(keeper.saveCount == 0)
+        let list = [UInt8](repeating: 0, count: 15) + [0xA1] + [UInt8](repeating: 0, count: 8)
+        let register = initiator.start([0x5F, 0, 0, 0, 0, 0, 0, 0, 24, 0], out: list)
+        #expect(initiator.answers[register] == nil)
+        // Others go on meanwhile.
+        let ready = initiator.start([0, 0, 0, 0, 0, 0])
+        #expect(initiator.answers[ready]?.status == .good)
+        keeper.finish()
+        initiator.collect()
+        #expect(initiator.answers[register]?.status == .good)
+        #expect(Self.reserveIn(initiator, 0).last == 0xA1)
+    }
+
+    @Test("are changed although a reset ends the command, which does not wait")
+    func aborted() {
+        let keeper = MemoryKeeper()
+        let initiator = Self.initiator(keeper)
+        let list = [UInt8](repeating: 0, count: 15) + [0xA1] + [UInt8](repeating: 0, count: 8)
+        let register = initiator.start([0x5F, 0, 0, 0, 0, 0, 0, 0, 24, 0], out: list)
+        #expect(initiator.manage(.logicalUnitReset) == .functionComplete)
+        #expect(initiator.answers[register]?.response == .reset)
+        // The same place in the table, and another change.
+        _ = initiator.start([0x03, 0, 0, 0, 18, 0], in: 18)
+        let again = initiator.start([0x5F, 6, 0, 0, 0, 0, 0, 0, 24, 0], out: list)
+        #expect(initiator.answers[again] == nil)
+        keeper.finish()
+        initiator.collect()
+        #expect(initiator.answers[again]?.status == .good)
+        #expect(Self.reserveIn(initiator, 0)[3] == 2)
+    }
+
+    @Test("are dropped with their command when the disk goes first")
+    func removed() throws {
+        let keeper = MemoryKeeper()
+        let initiator = Initiator(keeper: keeper)
+        let list = [UInt8](repeating: 0, count: 15) + [0xA1] + [UInt8](repeating: 0, count: 8)
+        let register = initiator.start([0x5F, 0, 0, 0, 0, 0, 0, 0, 24, 0], out: list)
+        initiator.bus.detach(target: 0, lun: try #require(LUN(0)))
+        initiator.disk.close()
+        initiator.collect()
+        #expect(initiator.answers[register]?.response == .targetFailure)
+        keeper.finish()
+    }
+
+    @Test("are all registrants' reservation although who reserved has left")
+    func allRegistrants() {
+        let keeper = MemoryKeeper()
+        let initiator = Self.initiator(keeper)
+        _ = Self.out(initiator, 0, new: 0xA1)
+        _ = Self.out(initiator, 0, new: 0xB2, to: Self.second)
+        _ = Self.out(initiator, 1, key: 0xA1, type: 7)
+        _ = Self.out(initiator, 0, key: 0xA1, new: 0)
+        #expect(Self.reserveIn(Self.initiator(keeper), 1).suffix(4) == [0, 7, 0, 0])
+    }
+
+    @Test("are read from the file of an older service")
+    func older() throws {
+        let text = """
+            vhostd disk state 1
+            modes 1 0 1
+            registration a1 1 74657374
+            reservation 1 0
+
+            """
+        let sum = text.utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { sum, byte in
+            (sum ^ UInt64(byte)) &* 0x100_0000_01B3
+        }
+        let bytes = Array((text + "end \(String(sum, radix: 16))\n").utf8)
+        let initiator = Self.initiator(MemoryKeeper(bytes))
+        #expect(
+            Self.reserveIn(initiator, 1) == [
+                0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0xA1, 0, 0, 0, 0, 0, 1, 0, 0,
+            ])
+        #expect(initiator.send([0xFF, 0, 0, 0, 0, 0]).sense.first == 0x72)
     }
 
     @Test("are saved mode parameters, which a reset and a start bring back")
@@ -153,10 +262,8 @@ struct DiskStateTests {
     @Test("is refused when it is damaged in any byte, or cut off anywhere")
     func damage() throws {
         let good = try #require(Self.reserved().bytes)
-        let geometry = BlockGeometry(blockSize: 512, blockCount: 8)
         func load(_ bytes: [UInt8]) throws {
-            let disk = Disk(store: MemoryStore(geometry: geometry), identity: .test)
-            try disk.keepState(with: MemoryKeeper(bytes))
+            _ = try MemoryKeeper(bytes).open()
         }
         try load(good)
         for index in good.indices {

@@ -11,6 +11,7 @@ final class Initiator {
     let bus: SCSIBus
     let store: MemoryStore
     let disk: Disk
+    private let keeper: (any TestKeeper)?
     private var buffers: [Int: (out: AlignedBuffer?, in: AlignedBuffer?)] = [:]
     private(set) var answers: [Int: Answer] = [:]
     private(set) var order: [Int] = []
@@ -35,8 +36,9 @@ final class Initiator {
     init(
         blockSize: Int = 512, blockCount: UInt64 = 2048, isThin: Bool = true,
         isReadOnly: Bool = false, isRemovable: Bool = false, identity: DiskIdentity = .test,
-        keeper: (any DiskStateKeeper)? = nil
+        keeper: (any TestKeeper)? = nil, name: String = "test"
     ) {
+        self.keeper = keeper
         var geometry = BlockGeometry(blockSize: blockSize, blockCount: blockCount)
         if isThin {
             geometry.discardGranularity = 4096
@@ -45,9 +47,9 @@ final class Initiator {
         store = MemoryStore(geometry: geometry)
         disk = Disk(
             store: store, identity: identity, isReadOnly: isReadOnly, isRemovable: isRemovable)
-        bus = SCSIBus(initiator: InitiatorPort(name: "test"), loop: nil)
+        bus = SCSIBus(initiator: InitiatorPort(name: name), loop: nil)
         do {
-            if let keeper { try disk.keepState(with: keeper) }
+            if let keeper { disk.keepState(try keeper.open(), with: keeper) }
         } catch {
             Issue.record(error)
         }
@@ -116,6 +118,7 @@ final class Initiator {
         to address: LUNAddress = LUNAddress(rawValue: 1), attribute: TaskAttribute = .simple
     ) -> Answer {
         let index = start(cdb, out: out, in: inByteCount, to: address, attribute: attribute)
+        keeper?.finish()
         store.endAll()
         collect()
         return answers[index]

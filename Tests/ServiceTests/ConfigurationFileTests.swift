@@ -19,6 +19,7 @@ struct ConfigurationFileTests {
         [scsi]
         socket = "/run/vm1/scsi.sock"
         poll-us = 50
+        initiator = "vm1"
 
         [[scsi.lun]]
         path = "/srv/a b.img"
@@ -41,6 +42,7 @@ struct ConfigurationFileTests {
         serial = "42"
         wwn = "5000000000000001"
         reservations = "/var/lib/vhostd/vm1.state"
+        shared = true
 
         [[scsi.lun]]
         iscsi = "iscsi://10.0.0.1,10.0.0.2:3261/iqn.2026-01.com.example:disk/1"
@@ -71,6 +73,8 @@ struct ConfigurationFileTests {
         #expect(scsi.luns.map(\.target) == [0, 10, 1])
         #expect(scsi.luns.map(\.lun) == [0, 3, 0])
         #expect(scsi.luns.map(\.isReadOnly) == [true, false, false])
+        #expect(scsi.luns.map(\.disk.isShared) == [false, true, false])
+        #expect(scsi.initiatorName == "vm1")
         #expect(scsi.luns.map(\.blockSize) == [512, 4096, 512])
         #expect(scsi.luns.last?.iSCSI?.url.portals.count == 2)
         #expect(scsi.luns.last?.iSCSI?.replacementTimeout == .seconds(30))

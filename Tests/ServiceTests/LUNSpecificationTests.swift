@@ -25,6 +25,13 @@ struct LUNSpecificationTests {
         #expect(specification.blockSize == 4096)
     }
 
+    @Test("shares a disk only with a file that all services keep reservations in")
+    func shared() throws {
+        let disk = try LUNSpecification("path=a,shared,reservations=b").disk
+        #expect(disk.isShared && disk.reservationsPath == "b")
+        #expect(throws: ConfigurationError.self) { try LUNSpecification("path=a,shared") }
+    }
+
     @Test("takes what a disk says of itself")
     func disk() throws {
         let text =

@@ -23,7 +23,7 @@ struct WrongFileTests {
     private static let lunKeys =
         "known are target, lun, path, readonly, block-size, iops, iops-burst, bytes-per-second, "
         + "bytes-burst, physical-block-size, removable, vendor, product, revision, serial, wwn, "
-        + "reservations, and for iSCSI iscsi, initiator, secret-file, secret-variable, target-user, "
+        + "reservations, shared, and for iSCSI iscsi, initiator, secret-file, secret-variable, target-user, "
         + "target-secret-file, target-secret-variable, header-digest, required, "
         + "replacement-timeout"
     private static let value =
@@ -98,7 +98,7 @@ struct WrongFileTests {
         WrongFile("soket = 's'", "vm:1: soket: no such key; known here are disable-features"),
         WrongFile(
             "[scsi]\nsoket = 's'",
-            "vm:2: scsi.soket: no such key; known here are socket, poll-us"),
+            "vm:2: scsi.soket: no such key; known here are socket, poll-us, initiator"),
         WrongFile(
             "[vsock]\ncid = 3",
             "vm:2: vsock.cid: no such key; known here are socket, guest-cid, path, listen, connect, "

@@ -106,6 +106,14 @@ int cl_connection_outcome(int socket);
 /// Open file description locks (F_OFD_SETLK): 0, or -1 with errno set.
 int cl_lock_whole_file(int descriptor, int exclusive);
 
+/// Open file description locks on `length` bytes from `start`, 0 for all to the end of the largest file:
+/// shared (0), exclusive (1) or none (2). With `waits` (F_OFD_SETLKW) as long as somebody else has one.
+/// Returns 0, or -1 with errno set.
+int cl_lock_range(int descriptor, int64_t start, int64_t length, int kind, int waits);
+
+/// Whether another open file description has any lock there: 1 or 0, or -1 with errno set.
+int cl_is_range_locked(int descriptor, int64_t start, int64_t length);
+
 /// What kind of file system a file lies on: the f_type of statfs. Returns 0, or -1 with errno set.
 int cl_file_system_type(int descriptor, int64_t *type);
 

@@ -4,88 +4,140 @@ import CLinux
 import Glibc
 public import SystemPackage
 
-/// A small file that one process at a time works with, and that a crash finds either as it was or as
-/// it was to become.
+/// A small file that processes change one after the other, and that a crash finds either as it was
+/// or as it was to become.
 ///
-/// The lock is on a file of its own beside it, because the file is replaced with each change.
+/// Each change puts another file in its place; so what is locked is a file of its own beside it,
+/// `PATH.lock`, which stays. Byte 0 of it is locked by who changes the file, and byte 1 by everybody
+/// who has it; the locks go with their process, however that ends. Its first eight bytes, which
+/// everybody maps, are a counter that is counted up *before* each change, under the lock: who finds
+/// that it has changed reads the file under the lock, and so sees the change whole, or, when its
+/// author was killed, either whole or not at all.
 ///
-/// Belongs to one thread at a time, whichever made it.
-public final class LockedFile {
+/// SAFETY: the mapping is touched by way of its counter only, atomically; the rest is constant once
+/// the file is open. The compiler cannot see that of a mapping.
+///
+/// `exchange` belongs to one thread at a time; the counter may be read by any.
+@safe public final class LockedFile: @unchecked Sendable {
     public let path: String
     private let lock: OwnedDescriptor
+    private let region: MappedRegion
+    private let limit: Int
+    /// What the counter said of the file as it was opened.
+    public private(set) var openingCount: UInt64 = 0
 
-    /// Takes the lock, which goes with the process, however that ends.
+    private static let changing: Int64 = 0
+    private static let presence: Int64 = 1
+    private static let kindShared: Int32 = 0
+    private static let kindExclusive: Int32 = 1
+    private static let kindNone: Int32 = 2
+
+    /// Takes the file, alone or with others that share it, and changes it as `exchange` does.
+    ///
+    /// Waits while another process changes it.
     ///
     /// The corresponding C function is `fcntl` with F_OFD_SETLK.
     ///
-    /// - Throws: EAGAIN when another process has it.
-    public init(path: String) throws(Errno) {
+    /// - Parameters:
+    ///   - path: of the file, which need not be there.
+    ///   - isShared: whether others that say so too may have it meanwhile.
+    ///   - limit: bytes that it may have at most.
+    ///   - change: what becomes of its bytes, nil where there are none; nil for no change. Is told
+    ///     whether nobody else has the file.
+    /// - Throws: EAGAIN when another process has it and either does not share it; what `exchange`
+    ///   throws.
+    public init(
+        path: String, isShared: Bool = false, limit: Int,
+        opening change: (_ bytes: [UInt8]?, _ isFirst: Bool) -> [UInt8]? = { _, _ in nil }
+    ) throws(Errno) {
         self.path = path
+        self.limit = limit
         let flags = O_RDWR | O_CREAT | O_CLOEXEC
         let lockPath = path + ".lock"
         // SAFETY: the path is passed as a C string for the length of the call.
-        let descriptor = try systemCall { unsafe open(lockPath, flags, 0o600) }
-        lock = OwnedDescriptor(taking: descriptor)
-        try systemCall { cl_lock_whole_file(descriptor, 1) }
+        lock = OwnedDescriptor(taking: try systemCall { unsafe open(lockPath, flags, 0o600) })
+        let number = lock.rawValue
+        var status = stat()
+        // SAFETY: fstat fills the one local that it is given.
+        try systemCall { unsafe fstat(number, &status) }
+        if status.st_size < 8 { try systemCall { ftruncate(number, 8) } }
+        region = try MappedRegion(lock, offset: 0, byteCount: 8)
+        try setLock(Self.changing, Self.kindExclusive, waits: true)
+        defer { unlock() }
+        let isFirst = try takePresence(isShared: isShared)
+        openingCount = try exchangeLocked { change($0, isFirst) }
     }
 
-    /// Reads the file.
+    /// Locks the byte of those who have the file.
     ///
-    /// The corresponding C functions are `open` and `read`.
+    /// - Returns: whether nobody else does.
+    private func takePresence(isShared: Bool) throws(Errno) -> Bool {
+        do throws(Errno) {
+            try setLock(Self.presence, Self.kindExclusive)
+            if isShared { try setLock(Self.presence, Self.kindShared) }
+            return true
+        } catch .resourceTemporarilyUnavailable {
+            guard isShared else { throw .resourceTemporarilyUnavailable }
+            try setLock(Self.presence, Self.kindShared)
+            return false
+        }
+    }
+
+    private func setLock(_ byte: Int64, _ kind: Int32, waits: Bool = false) throws(Errno) {
+        let number = lock.rawValue
+        do throws(Errno) {
+            try systemCall { cl_lock_range(number, byte, 1, kind, waits ? 1 : 0) }
+        } catch .permissionDenied {
+            // What some file systems say instead.
+            throw .resourceTemporarilyUnavailable
+        }
+    }
+
+    private func unlock() {
+        _ = cl_lock_range(lock.rawValue, Self.changing, 1, Self.kindNone, 0)
+    }
+
+    /// Changes with every change of the file, before it.
+    public var changes: SharedCounter { SharedCounter(in: region) }
+
+    /// Reads the file, and puts in its place what `change` makes of it, while no other process does;
+    /// waits for one that does.
     ///
-    /// - Returns: its bytes; nil when there is none.
-    /// - Throws: EFBIG for one of more than `limit` bytes.
-    public func read(limit: Int) throws(Errno) -> [UInt8]? {
-        do {
-            let file = try FileDescriptor.open(FilePath(path), .readOnly, options: .closeOnExec)
-            return try file.closeAfter { try Self.read(file, limit: limit) }
-        } catch Errno.noSuchFileOrDirectory {
+    /// The corresponding C functions are `fcntl` with F_OFD_SETLKW, `open`, `read`, `write`, `fsync`
+    /// and `rename`.
+    ///
+    /// - Parameter change: what becomes of its bytes, nil where there are none; nil for no change.
+    /// - Returns: what the counter says of the file as it is now, which is on the medium.
+    /// - Throws: the errno; EFBIG for a file of more bytes than the limit; ESTALE when somebody has
+    ///   removed the file that is locked.
+    @discardableResult
+    public func exchange(_ change: (_ bytes: [UInt8]?) -> [UInt8]?) throws(Errno) -> UInt64 {
+        try setLock(Self.changing, Self.kindExclusive, waits: true)
+        defer { unlock() }
+        return try exchangeLocked(change)
+    }
+
+    @discardableResult
+    private func exchangeLocked(_ change: ([UInt8]?) -> [UInt8]?) throws(Errno) -> UInt64 {
+        let number = lock.rawValue
+        var status = stat()
+        // SAFETY: fstat fills the one local that it is given.
+        try systemCall { unsafe fstat(number, &status) }
+        // Whoever comes now locks another file, and shares nothing with us.
+        if status.st_nlink == 0 { throw .staleNFSFileHandle }
+        if let bytes = change(try read()) {
+            changes.increment()
+            try SmallFile.replace(
+                path, with: bytes, permissions: .ownerReadWrite, isDurable: true)
+        }
+        return changes.value
+    }
+
+    private func read() throws(Errno) -> [UInt8]? {
+        do throws(Errno) {
+            return try SmallFile.read(path, limit: limit)
+        } catch .noSuchFileOrDirectory {
             return nil
-        } catch {
-            throw error as? Errno ?? .ioError
         }
     }
-
-    private static func read(_ file: FileDescriptor, limit: Int) throws -> [UInt8] {
-        var bytes: [UInt8] = []
-        while true {
-            let room = min(1 << 16, limit + 1 - bytes.count)
-            // SAFETY: the kernel writes within the buffer, for the length of the call.
-            let part = try unsafe [UInt8](unsafeUninitializedCapacity: room) { buffer, count in
-                count = try unsafe file.read(into: UnsafeMutableRawBufferPointer(buffer))
-            }
-            if part.isEmpty { return bytes }
-            bytes += part
-            if bytes.count > limit { throw Errno.fileTooLarge }
-        }
-    }
-
-    /// Puts other bytes in the file's place; they are on the medium when this returns.
-    ///
-    /// The corresponding C functions are `open`, `write`, `fsync` and `rename`.
-    public func replace(with bytes: [UInt8]) throws(Errno) {
-        let draft = path + ".new"
-        do {
-            let file = try FileDescriptor.open(
-                FilePath(draft), .writeOnly, options: [.create, .truncate, .closeOnExec],
-                permissions: .ownerReadWrite)
-            try file.closeAfter {
-                try file.writeAll(bytes)
-                try systemCall { fsync(file.rawValue) }
-            }
-            let target = path
-            // SAFETY: both paths are passed as C strings for the length of the call.
-            try systemCall { unsafe rename(draft, target) }
-            let folder = try FileDescriptor.open(
-                FilePath(path).removingLastComponent().orWorkingFolder, .readOnly,
-                options: [.directory, .closeOnExec])
-            try folder.closeAfter { _ = try systemCall { fsync(folder.rawValue) } }
-        } catch {
-            throw error as? Errno ?? .ioError
-        }
-    }
-}
-
-extension FilePath {
-    fileprivate var orWorkingFolder: FilePath { isEmpty ? "." : self }
 }

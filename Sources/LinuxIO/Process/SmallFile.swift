@@ -40,19 +40,43 @@ public enum SmallFile {
     /// Puts a file with these bytes in place of the one that is there, so that a reader sees either
     /// whole.
     ///
-    /// The corresponding C functions are `open`, `write` and `rename`.
-    public static func replace(_ path: String, with bytes: [UInt8]) throws(Errno) {
+    /// The corresponding C functions are `open`, `write`, `fsync` and `rename`.
+    ///
+    /// - Parameters:
+    ///   - path: the file's name.
+    ///   - bytes: all of the new one.
+    ///   - permissions: of the new one.
+    ///   - isDurable: whether the new one is on the medium when this returns, and a crash finds one
+    ///     of the two.
+    /// - Throws: the errno.
+    public static func replace(
+        _ path: String, with bytes: [UInt8],
+        permissions: FilePermissions = [.ownerReadWrite, .groupRead, .otherRead],
+        isDurable: Bool = false
+    ) throws(Errno) {
         let draft = path + ".new"
         do {
             let file = try FileDescriptor.open(
                 FilePath(draft), .writeOnly, options: [.create, .truncate, .closeOnExec],
-                permissions: [.ownerReadWrite, .groupRead, .otherRead])
-            _ = try file.closeAfter { try file.writeAll(bytes) }
+                permissions: permissions)
+            try file.closeAfter {
+                try file.writeAll(bytes)
+                if isDurable { try systemCall { fsync(file.rawValue) } }
+            }
+            // SAFETY: both paths are passed as C strings for the length of the call.
+            try systemCall { unsafe rename(draft, path) }
+            if isDurable { try synchronizeFolder(of: FilePath(path)) }
         } catch {
             throw error as? Errno ?? .ioError
         }
-        // SAFETY: both paths are passed as C strings for the length of the call.
-        _ = try systemCall { unsafe rename(draft, path) }
+    }
+
+    /// Has a file's name on the medium.
+    private static func synchronizeFolder(of path: FilePath) throws {
+        let folder = path.removingLastComponent()
+        let descriptor = try FileDescriptor.open(
+            folder.isEmpty ? "." : folder, .readOnly, options: [.directory, .closeOnExec])
+        try descriptor.closeAfter { _ = try systemCall { fsync(descriptor.rawValue) } }
     }
 
     /// Removes a file, if it is there.

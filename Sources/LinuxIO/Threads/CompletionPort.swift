@@ -40,9 +40,14 @@ public final class CompletionPort {
         loop.remove(registration)
     }
 
+    /// Makes a lane of the pool.
+    public func makeLane(limit: Int? = nil) -> WorkerLane { pool.makeLane(limit: limit) }
+
     /// Has the job done on a worker thread; its result comes back with the token.
-    public func submit(token: UInt64, _ job: @escaping @Sendable () -> Int) {
-        pool.submit { [results] in results.append(token: token, result: job()) }
+    public func submit(
+        token: UInt64, in lane: WorkerLane? = nil, _ job: @escaping @Sendable () -> Int
+    ) {
+        pool.submit(in: lane) { [results] in results.append(token: token, result: job()) }
     }
 
     /// Ends the reports to the loop.

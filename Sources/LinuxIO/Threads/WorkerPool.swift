@@ -7,29 +7,20 @@ public import SystemPackage
 /// A few threads for what the kernel can only do by blocking: buffered files, fallocate, name
 /// look-up.
 ///
+/// Jobs of one lane, those about one file say, start in the order in which they came; lanes take
+/// turns. A lane whose jobs hang does not hold up the others: when all threads are taken, one that
+/// has none gets a new one.
+///
 /// Results come back to a loop through a `CompletionPort`. The threads keep the pool until
 /// `stopAndJoin`.
 public final class WorkerPool: Sendable {
-    private struct State {
-        /// Jobs in order; those before `first` were taken.
-        var jobs: [(@Sendable () -> Void)?] = []
-        var first = 0
-        var isStopping = false
+    /// Threads of a pool, whatever hangs.
+    public static let threadLimit = 64
 
-        mutating func takeJob() -> (@Sendable () -> Void)? {
-            guard first < jobs.count else { return nil }
-            let job = jobs[first]
-            jobs[first] = nil
-            first += 1
-            if first == jobs.count || first > 1024 {
-                jobs.removeFirst(first)
-                first = 0
-            }
-            return job
-        }
-    }
-
-    private let state = Mutex(State())
+    private let name: String
+    /// Threads at the start; as many jobs of one lane may be under way.
+    private let threadCount: Int
+    private let jobs: Mutex<JobQueues>
     private let available = SemaphoreStorage()
     private let threads = Mutex<[pthread_t]>([])
 
@@ -40,33 +31,68 @@ public final class WorkerPool: Sendable {
     ///   - threadCount: how many, at least one.
     /// - Throws: the errno of making a thread.
     public init(name: String, threadCount: Int) throws(Errno) {
+        self.name = name
+        self.threadCount = max(1, threadCount)
+        jobs = Mutex(JobQueues(threadCount: self.threadCount))
         do throws(Errno) {
-            for _ in 0..<max(1, threadCount) {
-                let thread = try startThread(name: name) { [self] in work() }
-                threads.withLock { $0.append(thread) }
-            }
+            for _ in 0..<self.threadCount { try startThread() }
         } catch {
             stopAndJoin()
             throw error
         }
     }
 
+    private func startThread() throws(Errno) {
+        let thread = try LinuxIO.startThread(name: name) { [self] in work() }
+        threads.withLock { $0.append(thread) }
+    }
+
+    /// Makes a lane.
+    ///
+    /// - Parameter limit: jobs of it that may be under way at once; nil for as many as the pool has
+    ///   threads at its start.
+    /// - Returns: a lane without jobs.
+    public func makeLane(limit: Int? = nil) -> WorkerLane {
+        jobs.withLock { jobs in
+            jobs.laneCount += 1
+            return WorkerLane(number: jobs.laneCount, limit: min(limit ?? threadCount, threadCount))
+        }
+    }
+
     /// Has the job done by the next free thread.
     ///
     /// Any thread may call this, before `stopAndJoin`; a job that comes later is not done.
-    public func submit(_ job: @escaping @Sendable () -> Void) {
-        state.withLock { $0.jobs.append(job) }
+    ///
+    /// - Parameters:
+    ///   - lane: with whose jobs it takes its turn; nil for the one that is everybody's.
+    ///   - job: what blocks.
+    public func submit(in lane: WorkerLane? = nil, _ job: @escaping @Sendable () -> Void) {
+        let lane = lane ?? WorkerLane(number: 0, limit: threadCount)
+        let isShort = jobs.withLock { jobs in
+            jobs.append(job, in: lane)
+            return jobs.claimThread(limit: Self.threadLimit)
+        }
+        if isShort { grow() }
         available.post()
+    }
+
+    /// One more thread, or, when the host has none left, as many as before.
+    private func grow() {
+        do throws(Errno) {
+            try startThread()
+        } catch {
+            jobs.withLock { $0.threadCount -= 1 }
+        }
     }
 
     /// Finishes the jobs that were submitted, ends the threads and waits for them.
     public func stopAndJoin() {
+        jobs.withLock { $0.isStopping = true }
         let threads = threads.withLock { threads in
             let taken = threads
             threads = []
             return taken
         }
-        state.withLock { $0.isStopping = true }
         for _ in threads { available.post() }
         for thread in threads { joinThread(thread) }
     }
@@ -74,12 +100,17 @@ public final class WorkerPool: Sendable {
     private func work() {
         while true {
             available.wait()
-            let (job, isStopping) = state.withLock { ($0.takeJob(), $0.isStopping) }
-            if let job {
+            while let (job, lane) = jobs.withLock({ $0.takeJob() }) {
                 job()
-            } else if isStopping {
-                return
+                jobs.withLock { $0.jobEnded(in: lane) }
             }
+            if jobs.withLock({ $0.isStopping }) { return }
         }
     }
+}
+
+/// Jobs of a pool that belong together.
+public struct WorkerLane: Sendable, BitwiseCopyable {
+    let number: Int
+    let limit: Int
 }

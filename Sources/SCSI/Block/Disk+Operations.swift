@@ -80,11 +80,11 @@ extension Disk {
             "COMPARE AND WRITE", OperationCode.compareAndWrite,
             usage: [
                 0x1A, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0xFF, 0x3F, 0,
-            ], access: .writes, reservation: .writes
+            ], access: .writes, reservation: .writes, requires: .soleService
         ) { $0.compareAndWrite($1) },
         Operation(
             "ORWRITE(16)", OperationCode.orWrite16, usage: transfer16, access: .writes,
-            reservation: .writes
+            reservation: .writes, requires: .soleService
         ) { $0.orWrite($1) },
     ]
 
@@ -161,7 +161,7 @@ extension Disk {
             access: .writes, reservation: .writes, requires: .thinProvisioning
         ) { $0.unmap($1) },
         sanitize("OVERWRITE", 0x01) { $0.overwriteBlocks($1) },
-        sanitize("BLOCK ERASE", 0x02, requires: .thinProvisioning) { $0.eraseBlocks($1) },
+        sanitize("BLOCK ERASE", 0x02, requires: .both) { $0.eraseBlocks($1) },
         sanitize("EXIT FAILURE MODE", 0x1F) { $0.exitSanitizeFailure($1) },
         copyOut,
         copyIn("COPY STATUS", 0x00) { $0.reportCopyStatus($1) },
@@ -183,7 +183,7 @@ extension Disk {
     /// IMMED, AUSE, and the length of the parameter list.
     private static func sanitize(
         _ name: String, _ serviceAction: UInt8,
-        requires requirement: Operation.Requirement = .nothing,
+        requires requirement: Operation.Requirement = .soleService,
         execute: @escaping @Sendable (Disk, Execution) -> Void
     ) -> Operation {
         Operation(

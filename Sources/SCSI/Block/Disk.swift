@@ -29,17 +29,25 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     var paths: [ITLNexus] = []
     /// The nexus that RESERVE has reserved the disk for.
     weak var reservedFor: ITLNexus?
-    var reservations = PersistentReservations()
-    /// What the modes are after a reset; nil for those of a new disk.
-    var savedModes: DiskModes?
+    /// What is kept, as this service has seen it last.
+    var kept = DiskState()
     var stateKeeper: (any DiskStateKeeper)?
+    /// Changes of what is kept that have not ended.
+    var exchangeCount = 0
+    /// The commands that wait for changes, and the numbers of those.
+    var changingCommands: [Int: UInt64] = [:]
+    var lastChange: UInt64 = 0
+    /// The last message that the nexuses here were told.
+    var seenMessage: UInt64 = 0
+    /// Whether what is kept could not be read, while the commands that waited for it end.
+    var isStateUnreadable = false
     /// The last copy whose result was not asked for.
     var lastCopy: CopyResult?
     var sanitizing = SanitizeState.idle
     /// How the sanitize operation has ended that the command at this index waits for.
     var endedSanitizing: (index: Int, outcome: BlockOutcome)?
     /// What `State.commands` borrows.
-    private var table: CommandTable?
+    private(set) var table: CommandTable?
 
     /// What commands are checked against; changed in place.
     struct State {
@@ -51,6 +59,9 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
         /// through the table.
         var isRestricted = false
         var modes = DiskModes()
+        /// Counts the changes of what is kept, by whatever service, and what it said of `kept`.
+        var changes = SharedCounter.constant
+        var seenChanges: UInt64 = 0
     }
 
     /// A disk.
@@ -105,7 +116,9 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     @inline(__always)
     public func execute(_ index: Int, in commands: CommandTable, over path: ITLNexus) {
-        if path.isUnhindered, !state.value.isRestricted, transferPlainly(index, in: commands) {
+        if path.isUnhindered, !state.value.isRestricted, !isStateStale,
+            transferPlainly(index, in: commands)
+        {
             return
         }
         executeByTable(Execution(index: index, commands: commands, path: path))
@@ -113,6 +126,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     @inline(never)
     private func executeByTable(_ execution: Execution) {
+        if isStateStale { return waitForState(execution) }
         let cdb = execution.cdb
         let operation = Self.operation(of: cdb, on: self)
         if operation?.yieldsToUnitAttention ?? true,
@@ -166,8 +180,6 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     /// Whether writes are refused: for good, or by the SWP bit.
     var isWriteProtected: Bool { isReadOnly || state.value.modes.isSoftwareWriteProtected }
 
-    public func abort(_ index: Int, in commands: CommandTable) {}
-
     public func reset() {
         state.value.modes = savedModes ?? DiskModes()
         removalPreventers = []
@@ -208,6 +220,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     /// Ends the store after the requests that are under way.
     public func close() {
+        forgetKeeper()
         store.close()
     }
 }

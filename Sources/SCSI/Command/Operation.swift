@@ -24,8 +24,9 @@ struct Operation: Sendable {
 
     enum Access: Sendable { case none, reads, writes }
 
-    /// What a disk must be like to have an operation.
-    enum Requirement: Sendable { case nothing, thinProvisioning }
+    /// What a disk must be like to have an operation: thin provisioned, or no other service's, whose
+    /// commands know nothing of those here.
+    enum Requirement: Sendable { case nothing, thinProvisioning, soleService, both }
 
     /// What a reservation that another nexus holds does to a command (SPC-4 and SBC-3, Commands
     /// that are allowed in the presence of various reservations).
@@ -44,6 +45,8 @@ struct Operation: Sendable {
         switch requirement {
         case .nothing: true
         case .thinProvisioning: disk.isThin
+        case .soleService: !disk.isShared
+        case .both: disk.isThin && !disk.isShared
         }
     }
 

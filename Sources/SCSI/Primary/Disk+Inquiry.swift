@@ -69,7 +69,7 @@ extension Disk {
         let blockSize = geometry.blockSize
         var bytes: [UInt8] = [
             0x01,  // WRITE SAME of no blocks is refused
-            UInt8(DiskLimits.compareAndWriteBlockCount),
+            isShared ? 0 : UInt8(DiskLimits.compareAndWriteBlockCount),
         ]
         bytes.appendBigEndian(UInt16(clamping: geometry.physicalBlockSize / blockSize))
         bytes.appendBigEndian(UInt32(DiskLimits.transferByteCount / blockSize))

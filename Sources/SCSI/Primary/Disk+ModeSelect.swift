@@ -51,12 +51,18 @@ extension Disk {
         }
         var modes = state.value.modes
         if let sense = apply(list, from: start, to: &modes) { return execution.fail(sense) }
-        if execution.cdb[1] & 0x01 != 0, modes != savedModes {
-            guard keep(reservations, modes) else {
-                return execution.fail(Sense(.hardwareError, .internalTargetFailure))
-            }
-            savedModes = modes
+        guard execution.cdb[1] & 0x01 != 0, modes != savedModes else {
+            return use(modes, execution)
         }
+        let saved = modes
+        change(for: execution) {
+            $0.savedModes = saved
+        } then: { [self] in
+            use(saved, execution)
+        }
+    }
+
+    private func use(_ modes: DiskModes, _ execution: Execution) {
         guard modes != state.value.modes else { return execution.succeed() }
         let disablesCache = state.value.modes.isWriteCacheEnabled && !modes.isWriteCacheEnabled
         state.value.modes = modes

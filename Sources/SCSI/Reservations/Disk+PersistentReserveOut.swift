@@ -17,7 +17,7 @@ extension Disk {
     }
 
     /// The parameter list of every action but REGISTER AND MOVE.
-    private struct ReserveOutParameters {
+    fileprivate struct ReserveOutParameters {
         let key: UInt64
         let actionKey: UInt64
         let persists: Bool
@@ -57,37 +57,15 @@ extension Disk {
     private func perform(
         _ action: ReserveOutAction, _ parameters: ReserveOutParameters, _ execution: Execution
     ) {
-        let nexus = execution.path.reservationNexus
-        let key = parameters.key
         let kind = PersistentReservations.Kind(rawValue: execution.cdb[2] & 0x0F)
         let hasKind = action == .reserve || action == .preempt || action == .preemptAndAbort
         // The scope is the logical unit, and the type one of the six.
         if hasKind || action == .release, execution.cdb[2] >> 4 != 0 || (hasKind && kind == nil) {
             return execution.fail(.invalidFieldInCDB(byte: 2, bit: kind == nil ? 3 : 7))
         }
-        var victims: [PersistentReservations.Nexus] = []
-        var changed = reservations
-        let outcome: PersistentReservations.Outcome
-        switch action {
-        case .register:
-            outcome = changed.register(nexus, key: key, newKey: parameters.actionKey)
-        case .registerAndIgnoreExistingKey:
-            outcome = changed.register(nexus, key: nil, newKey: parameters.actionKey)
-        case .reserve:
-            outcome = kind.map { changed.reserve(nexus, key: key, kind: $0) } ?? .conflict
-        case .release: outcome = changed.release(nexus, key: key, kind: kind)
-        case .clear: outcome = changed.clear(nexus, key: key)
-        case .preempt, .preemptAndAbort:
-            victims = changed.nexuses(under: parameters.actionKey, except: nexus)
-            outcome = changed.preempt(
-                nexus, key: key, victim: parameters.actionKey, kind: kind)
-        case .registerAndMove: outcome = .conflict
-        }
-        if action == .register || action == .registerAndIgnoreExistingKey {
-            changed.persists = parameters.persists
-        }
-        conclude(execution, outcome, changed) { [self] in
-            if action == .preemptAndAbort { abortCommands(of: victims, execution) }
+        let nexus = execution.path.reservationNexus
+        changeReservations(execution) {
+            $0.perform(action, parameters, kind, by: nexus)
         }
     }
 
@@ -98,46 +76,58 @@ extension Disk {
         }
         let id = Array(list[24..<24 + idLength])
         let port = list.bigEndian(UInt16.self, at: 18)
-        // A nexus that cannot reach the unit now could not use the reservation either.
-        guard
-            let other = paths.map(\.reservationNexus).first(where: {
-                $0.relativePort == port && $0.initiator.transportID == id
-            })
-        else { return execution.fail(.invalidFieldInParameterList(byte: 24)) }
-        var changed = reservations
-        let outcome = changed.move(
-            from: execution.path.reservationNexus, key: list.bigEndian(UInt64.self, at: 0),
-            to: other, newKey: list.bigEndian(UInt64.self, at: 8),
-            unregisters: list[17] & 0x02 != 0)
-        changed.persists = list[17] & 0x01 != 0
-        if changed.persists && !canPersistReservations {
+        let persists = list[17] & 0x01 != 0
+        if persists && !canPersistReservations {
             return execution.fail(.invalidFieldInParameterList(byte: 17, bit: 0))
         }
-        conclude(execution, outcome, changed) {}
+        let reachable = paths.map(\.reservationNexus)
+        let nexus = execution.path.reservationNexus
+        let (key, newKey) = (
+            list.bigEndian(UInt64.self, at: 0), list.bigEndian(UInt64.self, at: 8)
+        )
+        let unregisters = list[17] & 0x02 != 0
+        changeReservations(execution) { reservations in
+            // A nexus that cannot reach the unit now could not use the reservation either; of
+            // those at other services the registered ones can.
+            let known = reachable + reservations.registrations.map(\.nexus)
+            guard
+                let other = known.first(where: {
+                    $0.relativePort == port && $0.initiator.transportID == id
+                })
+            else { return (.invalid(.invalidFieldInParameterList(byte: 24)), []) }
+            let outcome = reservations.move(
+                from: nexus, key: key, to: other, newKey: newKey, unregisters: unregisters)
+            reservations.persists = persists
+            return (outcome, [])
+        }
     }
 
-    /// Takes a change over, tells whom it concerns, and ends the command.
-    private func conclude(
-        _ execution: Execution, _ outcome: PersistentReservations.Outcome,
-        _ changed: PersistentReservations, then body: () -> Void
+    /// How the reservations are changed, and whose commands are to be aborted then.
+    private typealias Change = (
+        outcome: PersistentReservations.Outcome, victims: [PersistentReservations.Nexus]
+    )
+
+    /// Changes the reservations unless the outcome forbids it, and ends the command.
+    private func changeReservations(
+        _ execution: Execution,
+        _ change: @escaping @Sendable (inout PersistentReservations) -> Change
     ) {
-        switch outcome {
-        case .invalid(let sense): execution.fail(sense)
-        case .conflict: execution.commands.end(execution.index, status: .reservationConflict)
-        case .done(let notices):
-            let concernsKeeper = changed.persists || reservations.persists
-            if concernsKeeper && changed != reservations && !keep(changed, savedModes) {
-                return execution.fail(Sense(.hardwareError, .internalTargetFailure))
+        self.change(for: execution) { state in
+            var changed = state.reservations
+            let change = change(&changed)
+            if case .done(let notices) = change.outcome {
+                state.reservations = changed
+                state.tell(notices)
             }
-            reservations = changed
-            restrictionsChanged()
-            for notice in notices {
-                for path in paths where path.reservationNexus == notice.nexus {
-                    path.raise(notice.attention)
-                }
+            return change
+        } then: { [self] change in
+            switch change.outcome {
+            case .invalid(let sense): execution.fail(sense)
+            case .conflict: execution.commands.end(execution.index, status: .reservationConflict)
+            case .done:
+                abortCommands(of: change.victims, execution)
+                execution.succeed()
             }
-            body()
-            execution.succeed()
         }
     }
 
@@ -151,6 +141,33 @@ extension Disk {
             if isVictim == true {
                 execution.commands.abort(index, response: .aborted, for: nil)
             }
+        }
+    }
+}
+
+extension PersistentReservations {
+    /// Does what a service action asks, other than REGISTER AND MOVE.
+    ///
+    /// - Returns: what became of it, and the nexuses whose commands PREEMPT AND ABORT aborts.
+    fileprivate mutating func perform(
+        _ action: Disk.ReserveOutAction, _ parameters: Disk.ReserveOutParameters, _ kind: Kind?,
+        by nexus: Nexus
+    ) -> (Outcome, [Nexus]) {
+        let key = parameters.key
+        switch action {
+        case .register, .registerAndIgnoreExistingKey:
+            let outcome = register(
+                nexus, key: action == .register ? key : nil, newKey: parameters.actionKey)
+            persists = parameters.persists
+            return (outcome, [])
+        case .reserve: return (kind.map { reserve(nexus, key: key, kind: $0) } ?? .conflict, [])
+        case .release: return (release(nexus, key: key, kind: kind), [])
+        case .clear: return (clear(nexus, key: key), [])
+        case .preempt, .preemptAndAbort:
+            let victims = nexuses(under: parameters.actionKey, except: nexus)
+            let outcome = preempt(nexus, key: key, victim: parameters.actionKey, kind: kind)
+            return (outcome, action == .preemptAndAbort ? victims : [])
+        case .registerAndMove: return (.conflict, [])
         }
     }
 }

@@ -5,19 +5,19 @@ extension Disk {
     static let reservationOperations: [Operation] = [
         Operation(
             "RESERVE(6)", OperationCode.reserve6, usage: [0, 0, 0, 0, 0],
-            reservation: .reads
+            reservation: .reads, requires: .soleService
         ) { $0.reserve($1) },
         Operation(
             "RELEASE(6)", OperationCode.release6, usage: [0, 0, 0, 0, 0],
-            reservation: .alwaysAllowed
+            reservation: .alwaysAllowed, requires: .soleService
         ) { $0.release($1) },
         Operation(
             "RESERVE(10)", OperationCode.reserve10, usage: [0, 0, 0, 0, 0, 0, 0, 0, 0],
-            reservation: .reads
+            reservation: .reads, requires: .soleService
         ) { $0.reserve($1) },
         Operation(
             "RELEASE(10)", OperationCode.release10, usage: [0, 0, 0, 0, 0, 0, 0, 0, 0],
-            reservation: .alwaysAllowed
+            reservation: .alwaysAllowed, requires: .soleService
         ) { $0.release($1) },
         reserveIn("READ KEYS", 0x00) { $0.readReservationKeys($1) },
         reserveIn("READ RESERVATION", 0x01) { $0.readReservation($1) },

@@ -6,8 +6,8 @@
 /// An I_T nexus registers a key. A registered nexus may reserve the unit; what the others may do
 /// then depends on the type. Registrations survive resets and the loss of a nexus; they end when
 /// the nexus gives its key up, when somebody clears or preempts them, and, unless they are asked
-/// to persist, when the service ends.
-struct PersistentReservations: Equatable {
+/// to persist, when the last service that has the unit ends.
+struct PersistentReservations: Equatable, Sendable {
     /// An initiator port and the port of the target that it comes through.
     struct Nexus: Hashable {
         let initiator: InitiatorPort
@@ -56,16 +56,27 @@ struct PersistentReservations: Equatable {
     /// In the order in which they registered.
     private(set) var registrations: [Registration] = []
     private(set) var reservation: Reservation?
-    /// APTPL: whether registrations outlive the service.
+    /// APTPL: whether registrations outlive the services.
     var persists = false
 
     init() {}
 
-    /// What persisted.
-    init(registrations: [Registration], reservation: Reservation?) {
+    /// What was kept.
+    init(
+        generation: UInt32, registrations: [Registration], reservation: Reservation?,
+        persists: Bool
+    ) {
+        self.generation = generation
         self.registrations = registrations
         self.reservation = reservation
-        persists = !registrations.isEmpty
+        self.persists = persists && !registrations.isEmpty
+    }
+
+    /// The unit's power comes back after it was lost.
+    mutating func powerOn() {
+        self = PersistentReservations(
+            generation: 0, registrations: persists ? registrations : [],
+            reservation: persists ? reservation : nil, persists: persists)
     }
 
     /// What became of a PERSISTENT RESERVE OUT command.

@@ -18,8 +18,11 @@ protocol DeviceHost: AnyObject {
     /// `body` is called once, on this thread.
     func stop(within limit: Duration, _ body: @escaping @Sendable () -> Void)
 
-    /// Answers what the main thread asks. Must not block.
-    func answer(_ question: DeviceQuestion) -> DeviceAnswer
+    /// Answers what the main thread asks, at once or later. Must not block.
+    ///
+    /// `reply` is called once, on this thread.
+    func answer(
+        _ question: DeviceQuestion, _ reply: @escaping @Sendable (DeviceAnswer) -> Void)
 }
 
 /// What the main thread asks of a device.

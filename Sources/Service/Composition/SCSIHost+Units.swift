@@ -19,16 +19,28 @@ extension SCSIHost {
             throw ConfigurationError.repeatedLUN(
                 target: configuration.target, lun: configuration.lun)
         }
+        try checkMachineName(for: configuration)
         units[place] =
             configuration.iSCSI == nil
             ? try attachDisk(configuration, target: target, lun: lun)
             : startRemoteUnit(configuration, target: target, lun: lun)
     }
 
+    /// Machines that share a disk must not be taken for one.
+    private func checkMachineName(for unit: LUNConfiguration) throws {
+        guard unit.disk.isShared, !configuration.isMachineNamed else { return }
+        throw ServiceFailure(
+            description:
+                "shared: a socket that was passed does not tell this machine from others; "
+                + "name it by --scsi-initiator NAME")
+    }
+
     private func attachDisk(
         _ configuration: LUNConfiguration, target: UInt8, lun: LUN
     ) throws -> Unit {
-        let unit = try unit(like: configuration) ?? openDisk(configuration)
+        let unit =
+            try unit(like: configuration)
+            ?? makeDisk(OpenedDisk(configuration), configuration)
         if case .disk(let disk, _, _, _) = unit { bus.attach(disk, target: target, lun: lun) }
         return unit
     }
@@ -49,10 +61,14 @@ extension SCSIHost {
             && one.disk == other.disk && one.limits == other.limits
     }
 
-    private func openDisk(_ configuration: LUNConfiguration) throws -> Unit {
-        let store = try FileStore(
-            path: configuration.path, readOnly: configuration.isReadOnly,
-            blockSize: configuration.blockSize, context: context)
+    /// Makes a disk of what was opened, perhaps by another thread.
+    private func makeDisk(
+        _ opened: OpenedDisk, _ configuration: LUNConfiguration
+    ) throws -> Unit {
+        let kept = try opened.kept.map { kept in
+            (state: kept.state, file: try DiskStateFile(kept, loop: loop, workers: workers))
+        }
+        let store = FileStore(opened.takeFile(), context: context)
         let meter = MeteredStore(store, loop: loop)
         meter.limits = configuration.limits
         let disk = Disk(
@@ -61,9 +77,7 @@ extension SCSIHost {
             isReadOnly: configuration.isReadOnly,
             physicalBlockSize: configuration.disk.physicalBlockSize,
             isRemovable: configuration.disk.isRemovable)
-        if let path = configuration.disk.reservationsPath {
-            try disk.keepState(with: DiskStateFile(path: path))
-        }
+        if let kept { disk.keepState(kept.state, with: kept.file) }
         return .disk(disk, store, meter, configuration)
     }
 
@@ -91,16 +105,18 @@ extension SCSIHost {
 
     // MARK: While the guest runs
 
-    func answer(_ question: DeviceQuestion) -> DeviceAnswer {
+    func answer(
+        _ question: DeviceQuestion, _ reply: @escaping @Sendable (DeviceAnswer) -> Void
+    ) {
         switch question {
-        case .areYouThere: .here
-        case .status: .scsi(status)
-        case .addUnit(let specification): add(specification)
-        case .removeUnit(let place): remove(place)
-        case .resizeUnit(let place): resize(place)
-        case .limitUnit(let place, let limits): limit(place, limits)
-        case .drain(let isDraining): drain(isDraining)
-        case .connections: .connections([])
+        case .areYouThere: reply(.here)
+        case .status: reply(.scsi(status))
+        case .addUnit(let specification): add(specification, reply)
+        case .removeUnit(let place): reply(remove(place))
+        case .resizeUnit(let place): reply(resize(place))
+        case .limitUnit(let place, let limits): reply(limit(place, limits))
+        case .drain(let isDraining): reply(drain(isDraining))
+        case .connections: reply(.connections([]))
         }
     }
 
@@ -110,16 +126,48 @@ extension SCSIHost {
         return .done("")
     }
 
-    private func add(_ specification: LUNSpecification) -> DeviceAnswer {
+    /// Adds a unit; a file is opened by a worker, because its medium may take its time.
+    private func add(
+        _ specification: LUNSpecification, _ reply: @escaping @Sendable (DeviceAnswer) -> Void
+    ) {
         do {
-            let configuration = try specification.place(amid: Set(units.keys))
-            try attach(configuration)
+            let configuration = try specification.place(
+                amid: Set(units.keys).union(opening.places))
+            if configuration.iSCSI != nil || unit(like: configuration) != nil {
+                try attach(configuration)
+                return reply(added(configuration))
+            }
+            try checkMachineName(for: configuration)
+            opening.open(configuration) { [weak self] opened in
+                reply(self?.attach(opened, configuration) ?? .refused("the service stops"))
+            }
+        } catch {
+            reply(.refused("\(error)"))
+        }
+    }
+
+    /// Attaches a disk that was opened.
+    private func attach(
+        _ opened: OpeningDisks.Outcome, _ configuration: LUNConfiguration
+    ) -> DeviceAnswer {
+        do {
             let place = UnitPlace(target: configuration.target, lun: configuration.lun)
-            log.info("unit added", metadata: ["place": "\(place)"])
-            return .done("added at \(place)")
+            guard let target = UInt8(exactly: place.target), let lun = LUN(place.lun) else {
+                return absent(place)
+            }
+            let unit = try makeDisk(opened.get(), configuration)
+            units[place] = unit
+            if case .disk(let disk, _, _, _) = unit { bus.attach(disk, target: target, lun: lun) }
+            return added(configuration)
         } catch {
             return .refused("\(error)")
         }
+    }
+
+    private func added(_ configuration: LUNConfiguration) -> DeviceAnswer {
+        let place = UnitPlace(target: configuration.target, lun: configuration.lun)
+        log.info("unit added", metadata: ["place": "\(place)"])
+        return .done("added at \(place)")
     }
 
     private func remove(_ place: UnitPlace) -> DeviceAnswer {

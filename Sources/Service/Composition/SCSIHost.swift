@@ -36,9 +36,11 @@ final class SCSIHost: DeviceHost {
     let loop: EventLoop
     let workers: WorkerPool
     let context: AIOContext
+    /// Disks that a worker is opening.
+    let opening: OpeningDisks
     let bus: SCSIBus
     let device: SCSIDevice
-    private let configuration: SCSIConfiguration
+    let configuration: SCSIConfiguration
     let log = Logger(label: "scsi")
     private(set) var server: VhostUserServer?
     var units: [UnitPlace: Unit] = [:]
@@ -52,8 +54,8 @@ final class SCSIHost: DeviceHost {
         loop.pollLimit = configuration.pollLimit
         workers = try WorkerPool(name: "worker", threadCount: Self.workerCount)
         context = try AIOContext(loop: loop, workers: workers)
-        let initiator = InitiatorPort(name: canonicalPath(configuration.socketPath))
-        bus = SCSIBus(initiator: initiator, loop: loop)
+        opening = try OpeningDisks(loop: loop, workers: workers)
+        bus = SCSIBus(initiator: InitiatorPort(name: configuration.machineName), loop: loop)
         device = SCSIDevice(
             loop: loop, bus: bus, requestQueueCount: SCSIDevice.requestQueueLimit, logger: log)
         for unit in configuration.luns { try Composition.doing("--lun") { try attach(unit) } }
@@ -139,6 +141,25 @@ final class SCSIHost: DeviceHost {
             status.lastError = session.phase == .up ? nil : session.lastError?.description
             return status
         }
+    }
+}
+
+extension SCSIConfiguration {
+    /// Whether no other service has the machine's name.
+    var isMachineNamed: Bool { initiatorName != nil || !socketPath.hasPrefix("fd:") }
+
+    /// What reservations know the machine by, the same whenever the service starts: the socket need
+    /// not be there yet.
+    var machineName: String {
+        if let initiatorName { return initiatorName }
+        if !isMachineNamed { return socketPath }
+        guard let slash = socketPath.lastIndex(of: "/") else {
+            return canonicalPath(".") + "/" + socketPath
+        }
+        let folder = slash == socketPath.startIndex ? "/" : String(socketPath[..<slash])
+        let name = socketPath[socketPath.index(after: slash)...]
+        let resolved = canonicalPath(folder)
+        return (resolved == "/" ? "" : resolved) + "/" + name
     }
 }
 

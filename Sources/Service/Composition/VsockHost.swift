@@ -38,14 +38,17 @@ final class VsockHost: DeviceHost {
         }
     }
 
-    func answer(_ question: DeviceQuestion) -> DeviceAnswer {
+    func answer(
+        _ question: DeviceQuestion, _ reply: @escaping @Sendable (DeviceAnswer) -> Void
+    ) {
         switch question {
-        case .areYouThere: .here
-        case .status: .vsock(status)
-        case .connections: .connections(device.connections.map { ConnectionStatus($0) })
-        case .drain(let isDraining): drain(isDraining)
+        case .areYouThere: reply(.here)
+        case .status: reply(.vsock(status))
+        case .connections:
+            reply(.connections(device.connections.map { ConnectionStatus($0) }))
+        case .drain(let isDraining): reply(drain(isDraining))
         case .addUnit, .removeUnit, .resizeUnit, .limitUnit:
-            .refused("a vsock device has no logical units")
+            reply(.refused("a vsock device has no logical units"))
         }
     }
 

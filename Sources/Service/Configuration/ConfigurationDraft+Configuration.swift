@@ -38,6 +38,7 @@ extension ConfigurationDraft {
         var scsi = SCSIConfiguration(
             socketPath: socket, luns: try LUNSpecification.resolve(units))
         scsi.pollLimit = .microseconds(number(.pollLimit) ?? 0)
+        scsi.initiatorName = self[.scsiInitiator]
         return scsi
     }
 

@@ -106,6 +106,7 @@ extension DiskConfiguration {
             if let text { entries.append((key, .string(text))) }
         }
         if let reservationsPath { entries.append(("reservations", .string(reservationsPath))) }
+        if isShared { entries.append(("shared", .boolean(true))) }
         if let worldWideName {
             let digits = worldWideName.map { byte in
                 byte < 16 ? "0" + String(byte, radix: 16) : String(byte, radix: 16)

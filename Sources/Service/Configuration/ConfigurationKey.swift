@@ -57,7 +57,7 @@ extension ConfigurationKey {
     public static let all =
         [
             withheldFeatures, logLevel, controlSocket, metricsPath, metricsInterval, scsiSocket,
-            pollLimit, vsockSocket, guestCID, vsockPath,
+            pollLimit, scsiInitiator, vsockSocket, guestCID, vsockPath,
         ] + VsockSettings.Name.allCases.map { vsock($0) }
 
     public static let withheldFeatures = ConfigurationKey(
@@ -79,6 +79,9 @@ extension ConfigurationKey {
     public static let pollLimit = ConfigurationKey(
         "scsi.poll-us", flag: "--poll-us", .number(0...1000),
         "Microseconds that the SCSI device may look for requests before it sleeps.")
+    public static let scsiInitiator = ConfigurationKey(
+        "scsi.initiator", flag: "--scsi-initiator", .text,
+        "The machine's name in reservations; the socket's path, if it is not given.")
     public static let vsockSocket = ConfigurationKey(
         "vsock.socket", flag: "--vsock-socket", .text, "Where the front-end connects for vsock.")
     public static let guestCID = ConfigurationKey(

@@ -17,6 +17,9 @@ public struct DiskConfiguration: Equatable, Sendable {
     public var worldWideName: [UInt8]?
     /// The file that persistent reservations and saved mode parameters are kept in.
     public var reservationsPath: String?
+    /// Whether other services may have the disk at the same time; they all keep reservations in one
+    /// file.
+    public var isShared = false
 
     public init() {}
 
@@ -37,7 +40,7 @@ extension DiskConfiguration {
     /// In the order in which they are documented.
     static let keys = [
         "physical-block-size", "removable", "vendor", "product", "revision", "serial", "wwn",
-        "reservations",
+        "reservations", "shared",
     ]
     private static let physicalBlockSizes = [512, 4096, 8192, 16384, 32768, 65536]
 
@@ -47,6 +50,9 @@ extension DiskConfiguration {
     ) throws(ConfigurationError) {
         if key == "removable" {
             isRemovable = try LUNSpecification.flag(key, value, specification)
+        }
+        if key == "shared" {
+            isShared = try LUNSpecification.flag(key, value, specification)
         }
         let value = value ?? ""
         switch key {

@@ -109,6 +109,9 @@ public struct LUNSpecification: Equatable, Sendable {
             throw .missingPath(specification: specification)
         }
         if iSCSI != nil, let fileKey { throw .fileKey(fileKey, specification: specification) }
+        guard !disk.isShared || disk.reservationsPath != nil else {
+            throw .missingKey("reservations", companion: "shared", specification: specification)
+        }
     }
 
     private mutating func apply(
@@ -218,7 +221,7 @@ extension LUNSpecification {
         "bytes-per-second", "bytes-burst", "physical-block-size",
     ]
     /// Keys that are true or false in a file.
-    private static let flagKeys: Set<String> = ["readonly", "required", "removable"]
+    private static let flagKeys: Set<String> = ["readonly", "required", "removable", "shared"]
 
     /// The value as it stands behind `key=` on a command line; every other key is a string.
     private static func text(

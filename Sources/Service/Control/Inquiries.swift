@@ -53,7 +53,7 @@ final class Inquiries {
             whenAnswered: whenAnswered)
         for (index, device) in devices.enumerated() {
             device.thread.post { [letters] host in
-                letters.put(host.answer(question), round: number, device: index)
+                host.answer(question) { letters.put($0, round: number, device: index) }
             }
         }
     }

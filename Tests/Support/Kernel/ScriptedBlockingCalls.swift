@@ -26,12 +26,15 @@ package final class ScriptedBlockingCalls: BlockingCalls {
         case failAlways(Int32)
         /// Says that at most this many bytes were moved.
         case cutTo(Int)
+        /// Hangs until `release`, and does its work then.
+        case hang
     }
 
     private struct State {
         var faults: [Call: [Int: Fault]] = [:]
         var counts: [Call: Int] = [:]
         var broken: [Call: Int32] = [:]
+        var isReleased = false
     }
 
     private let state = Mutex(State())
@@ -42,6 +45,11 @@ package final class ScriptedBlockingCalls: BlockingCalls {
     /// Puts a fault into the `number`th call of a kind, counted from 0.
     package func script(_ call: Call, number: Int = 0, _ fault: Fault) {
         state.withLock { $0.faults[call, default: [:]][number] = fault }
+    }
+
+    /// Lets calls go on that hang.
+    package func release() {
+        state.withLock { $0.isReleased = true }
     }
 
     /// How often a call was made.
@@ -60,6 +68,9 @@ package final class ScriptedBlockingCalls: BlockingCalls {
         switch fault {
         case .fail(let code), .failAlways(let code): return -Int(code)
         case .cutTo(let limit): return min(body(), limit)
+        case .hang:
+            while !state.withLock({ $0.isReleased }) { sched_yield() }
+            return body()
         case nil: return body()
         }
     }

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+
+/// A regular file or a block device that was opened, locked and measured, and is to become a store.
+///
+/// Opening may wait for a medium: any thread may do it, and hand the file to that of the store.
+public struct DiskFile: ~Copyable, Sendable {
+    public let path: String
+    let isReadOnly: Bool
+    let file: OpenedFile
+    let geometry: FileGeometry
+
+    /// Opens a file or a block device, and locks it.
+    ///
+    /// - Parameters:
+    ///   - path: the name of a regular file or a block device.
+    ///   - readOnly: whether writes are refused; others may then read the file too.
+    ///   - isShared: whether others that say so too may have the file meanwhile, and write to it.
+    ///   - blockSize: 512 or 4096 bytes; nil for what the medium has, 512 for a file.
+    /// - Throws: why the file cannot be a disk.
+    public init(
+        path: String, readOnly: Bool = false, isShared: Bool = false, blockSize: Int? = nil
+    ) throws(FileStoreError) {
+        let opened = try OpenedFile(path: path, readOnly: readOnly, isShared: isShared)
+        let measured = try FileGeometry(opened, blockSize: blockSize, readOnly: readOnly)
+        if measured.direct == nil { try opened.useThePageCache() }
+        self.path = path
+        isReadOnly = readOnly
+        file = opened
+        geometry = measured
+    }
+
+    /// Gives the descriptor, and with it the lock, to another owner.
+    consuming func takeDescriptor() -> OwnedDescriptor { file.takeDescriptor() }
+}
