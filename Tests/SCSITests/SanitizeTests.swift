@@ -138,6 +138,40 @@ struct SanitizeTests {
         #expect(initiator.send(Self.testUnitReady).status == .good)
     }
 
+    @Test(
+        "goes on when its disk is removed and gone, until the store is closed",
+        arguments: [false, true])
+    func removed(isClosed: Bool) throws {
+        let initiator = Self.filled()
+        let lun = try #require(LUN(0))
+        var geometry = BlockGeometry(blockSize: 512, blockCount: 2048)
+        geometry.discardGranularity = 4096
+        let store = MemoryStore(geometry: geometry)
+        store[7] = [UInt8](repeating: 7, count: 512)
+        weak var gone: Disk?
+        do {
+            let disk = Disk(store: store, identity: .test)
+            gone = disk
+            initiator.attach(disk, target: 1, lun: 0)
+        }
+        let pattern = initiator.start(
+            Self.overwrite(listByteCount: 5), out: [0x02, 0, 0, 1, 9],
+            to: LUNAddress(target: 1, lun: lun))
+        #expect(store.pendingCount == 1)
+        initiator.bus.detach(target: 1, lun: lun)
+        if isClosed { gone?.close() }
+        initiator.collect()
+        #expect(initiator.answers[pattern]?.response == .targetFailure)
+        // A way that is removed is let go with the next one.
+        initiator.bus.detach(target: 0, lun: lun)
+        #expect(gone == nil)
+        store.endAll()
+        #expect(store[7].allSatisfy { $0 == 9 })
+        // The first request of the second pass came too late for a store that was closed.
+        let isFlushed = store.log.last?.operation == .flush
+        #expect(isFlushed != isClosed)
+    }
+
     @Test("leaves a disk whose medium failed unusable until it succeeds (3/31/03)")
     func failure() {
         let initiator = Self.filled()

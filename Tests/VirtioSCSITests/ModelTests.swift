@@ -9,9 +9,9 @@ import VirtioSCSI
 
 /// The real device, driven over a ring, beside the model.
 final class ModelRun {
-    private let guest: SCSIGuest
-    private var model = ModelDisk()
-    private var generator: CommandGenerator
+    let guest: SCSIGuest
+    var model = ModelDisk()
+    var generator: CommandGenerator
 
     init(_ format: RingFormat, seed: UInt64) throws {
         guest = try SCSIGuest(format, blockCount: UInt64(ModelDisk.blockCount))
@@ -45,6 +45,10 @@ final class ModelRun {
                         """)
             }
         }
+        try compareBlocks()
+    }
+
+    func compareBlocks() throws {
         for block in 0..<ModelDisk.blockCount
         where guest.store[UInt64(block)] != model.blocks[block] {
             throw Difference(description: "block \(block) is not what was written")
@@ -52,25 +56,37 @@ final class ModelRun {
     }
 
     private func send(_ command: ModelDisk.Command) throws -> ModelDisk.Answer {
-        guest.offer(
-            SCSIGuest.header(command.cdb, lun: [1, UInt8(command.nexus), 0, 0, 0, 0, 0, 0]),
-            out: command.out.isEmpty ? [] : [command.out],
-            in: command.room == 0 ? [] : [command.room])
+        offer(command)
         for _ in 0..<10_000 {
             try guest.turn()
             guard let response = try guest.reap().first else { continue }
-            let moved = Int(response.usedLength) - 108
-            guard response.data.dropFirst(moved).allSatisfy({ $0 == 0xEE }) else {
-                throw Difference(description: "\(command.cdb): more was written than was said")
-            }
-            return ModelDisk.Answer(
-                response: response.response, status: response.status, sense: response.sense,
-                data: Array(response.data.prefix(moved)), residual: Int(response.residual))
+            return try Self.answer(response, to: command)
         }
         throw Difference(description: "\(command.cdb): no answer")
     }
 
-    private func reset() throws {
+    func offer(_ command: ModelDisk.Command, attribute: UInt8 = 0, tag: Int = 0) {
+        guest.offer(
+            SCSIGuest.header(
+                command.cdb, lun: [1, UInt8(command.nexus), 0, 0, 0, 0, 0, 0], attribute: attribute),
+            out: command.out.isEmpty ? [] : [command.out],
+            in: command.room == 0 ? [] : [command.room], tag: tag)
+    }
+
+    /// What came back, as the model has it.
+    static func answer(
+        _ response: SCSIGuest.Response, to command: ModelDisk.Command
+    ) throws -> ModelDisk.Answer {
+        let moved = Int(response.usedLength) - 108
+        guard response.data.dropFirst(moved).allSatisfy({ $0 == 0xEE }) else {
+            throw Difference(description: "\(command.cdb): more was written than was said")
+        }
+        return ModelDisk.Answer(
+            response: response.response, status: response.status, sense: response.sense,
+            data: Array(response.data.prefix(moved)), residual: Int(response.residual))
+    }
+
+    func reset() throws {
         let nexus = generator.random.below(2)
         let isUnitReset = generator.random.oneIn(2)
         let lun: [UInt8] = [1, UInt8(nexus), 0, 0, 0, 0, 0, 0]
@@ -96,5 +112,12 @@ struct ModelTests {
     func agrees(format: RingFormat) throws {
         print("model, \(format) ring: \(Self.commandCount / 2) commands, seed \(Self.seed)")
         try ModelRun(format, seed: Self.seed).send(commandCount: Self.commandCount / 2)
+    }
+
+    @Test("answers them alike when many are under way", arguments: RingFormat.allCases)
+    func agreesOnMany(format: RingFormat) throws {
+        let count = Self.commandCount / 2
+        print("model, \(format) ring, together: \(count) commands, seed \(Self.seed)")
+        try ModelRun(format, seed: Self.seed).sendTogether(commandCount: count)
     }
 }

@@ -23,6 +23,8 @@ public final class MemoryStore: BlockStore {
         let request: BlockRequest
         let owner: any BlockRequestOwner
         let token: UInt64
+        /// Whether it came after the store was closed.
+        let isLate: Bool
     }
 
     private var pending: [Pending] = []
@@ -37,12 +39,12 @@ public final class MemoryStore: BlockStore {
     }
 
     public func submit(_ request: BlockRequest, owner: any BlockRequestOwner, token: UInt64) {
-        precondition(!isClosed, "a closed store gets no requests")
         if let pieces = request.pieces {
             precondition(pieces.byteCount == request.byteCount, "the pieces are what is to move")
         }
         log.append(request)
-        pending.append(Pending(request: request, owner: owner, token: token))
+        pending.append(
+            Pending(request: request, owner: owner, token: token, isLate: isClosed))
         if !isHolding, let loop { loop.deferWork(self) }
     }
 
@@ -57,7 +59,8 @@ public final class MemoryStore: BlockStore {
     /// Ends the request at a place of the queue.
     public func end(at index: Int = 0) {
         let request = pending.remove(at: index)
-        let outcome = failure?(request.request) ?? perform(request.request)
+        let outcome =
+            request.isLate ? .gone : failure?(request.request) ?? perform(request.request)
         request.owner.blockRequestEnded(token: request.token, outcome: outcome)
     }
 
