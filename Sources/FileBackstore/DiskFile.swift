@@ -31,6 +31,14 @@ public struct DiskFile: ~Copyable, Sendable {
         geometry = measured
     }
 
+    /// Refuses to share the file with somebody who keeps what belongs to it elsewhere.
+    ///
+    /// - Parameter place: a number of the place where this one keeps it.
+    /// - Throws: `keptElsewhere`.
+    public func agree(onPlace place: UInt64) throws(FileStoreError) {
+        try file.agree(onPlace: place)
+    }
+
     /// Gives the descriptor, and with it the lock, to another owner.
     consuming func takeDescriptor() -> OwnedDescriptor { file.takeDescriptor() }
 }

@@ -14,6 +14,8 @@ public enum FileStoreError: Error, Equatable, CustomStringConvertible {
     case readOnlyMedium(path: String)
     /// Another program, or another disk of this one, holds the lock.
     case locked(path: String, readOnly: Bool)
+    /// Somebody shares the file who keeps its reservations in another file.
+    case keptElsewhere(path: String)
     /// The block device is claimed: it is mounted, part of another device, or another disk has it.
     case inUse(path: String)
     /// The file has no bytes.
@@ -40,6 +42,8 @@ public enum FileStoreError: Error, Equatable, CustomStringConvertible {
                 ? "\(path): in use as a writable disk by another process or another disk of this one"
                 : "\(path): in use by another process or another disk of this one")
                 + "; services share a disk when each has it with shared and the same reservations="
+        case .keptElsewhere(let path):
+            "\(path): another service shares it with another reservations= file; all need the same"
         case .inUse(let path):
             "\(path): the block device is mounted, part of another device, or another disk has it"
         case .empty(let path):

@@ -160,6 +160,35 @@ struct OpenedFile: ~Copyable, Sendable {
             throw .resourceTemporarilyUnavailable
         }
     }
+
+    /// Where those who share the file lock one byte by what else they share.
+    private static let agreementStart: Int64 = sharersByte + 1
+    private static let agreementByteCount: Int64 = 1 << 40
+
+    /// Refuses to share the file with somebody who keeps what belongs to it elsewhere.
+    ///
+    /// - Parameter place: a number of the place where this one keeps it.
+    /// - Throws: `keptElsewhere`.
+    func agree(onPlace place: UInt64) throws(FileStoreError) {
+        let number = descriptor.rawValue
+        let offset = Int64(place % UInt64(Self.agreementByteCount))
+        let byte = Self.agreementStart + offset
+        do throws(Errno) {
+            try systemCall { cl_lock_range(number, byte, 1, 0, 0) }
+            let stretches = [
+                (Self.agreementStart, offset), (byte + 1, Self.agreementByteCount - offset - 1),
+            ]
+            for (start, count) in stretches where count > 0 {
+                if try systemCall({ cl_is_range_locked(number, start, count) }) == 1 {
+                    throw .resourceTemporarilyUnavailable
+                }
+            }
+        } catch .resourceTemporarilyUnavailable {
+            throw .keptElsewhere(path: path)
+        } catch {
+            // A file system without locks keeps nobody out.
+        }
+    }
 }
 
 extension stat {

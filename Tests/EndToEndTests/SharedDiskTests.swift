@@ -160,6 +160,10 @@ struct SharedDiskTests {
             ("", "another disk of this one; services share a disk when each has it with shared"),
             (",reservations=@state", "services share a disk when"),
             (",shared", "'shared' needs reservations= beside it"),
+            (
+                ",shared,reservations=@other",
+                "another service shares it with another reservations= file; all need the same"
+            ),
         ])
     func sayingSo(keys: String, message: String) throws {
         let place = try Place()

@@ -25,6 +25,8 @@ public import SystemPackage
     private let limit: Int
     /// What the counter said of the file as it was opened.
     public private(set) var openingCount: UInt64 = 0
+    /// A number that no two files have at the same time, as far as numbers go.
+    public let identity: UInt64
 
     private static let changing: Int64 = 0
     private static let presence: Int64 = 1
@@ -60,6 +62,7 @@ public import SystemPackage
         var status = stat()
         // SAFETY: fstat fills the one local that it is given.
         try systemCall { unsafe fstat(number, &status) }
+        identity = UInt64(status.st_ino) ^ UInt64(status.st_dev) << 20
         if status.st_size < 8 { try systemCall { ftruncate(number, 8) } }
         region = try MappedRegion(lock, offset: 0, byteCount: 8)
         try setLock(Self.changing, Self.kindExclusive, waits: true)

@@ -12,13 +12,14 @@ final class OpenedDisk: Sendable {
 
     init(_ configuration: LUNConfiguration) throws {
         let disk = configuration.disk
-        file = Mutex(
-            try DiskFile(
-                path: configuration.path, readOnly: configuration.isReadOnly,
-                isShared: disk.isShared, blockSize: configuration.blockSize))
+        let opened = try DiskFile(
+            path: configuration.path, readOnly: configuration.isReadOnly,
+            isShared: disk.isShared, blockSize: configuration.blockSize)
         kept = try disk.reservationsPath.map {
             try DiskStateFile.Opened(path: $0, isShared: disk.isShared)
         }
+        if disk.isShared, let kept { try opened.agree(onPlace: kept.file.identity) }
+        file = Mutex(opened)
     }
 
     /// The file, which can be taken once.
