@@ -144,7 +144,7 @@ let package = Package(
                 packages: [logging, system]),
             tests("EndToEndTests", ["Guests", "FrontEnd", "Driver", "LinuxIO"]),
             tests(
-                "ISCSITests", ["ISCSIBackstore", "SCSI", "LinuxIO", "Targets"],
+                "ISCSITests", ["ISCSIBackstore", "SCSI", "LinuxIO", "Targets", "Guests"],
                 packages: [logging]),
             .testTarget(
                 name: "GuestTests", dependencies: ["Guests", "Targets"], path: "Tests/Guests",

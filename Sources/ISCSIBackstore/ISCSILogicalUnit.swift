@@ -92,6 +92,8 @@ public final class ISCSILogicalUnit: AbandoningLogicalUnit {
     /// Ends the session; commands under way fail.
     public func close() {
         session.close()
+        // Each holds the unit.
+        paths = []
     }
 
     // MARK: Commands

@@ -9,18 +9,9 @@ struct ISCSIKernelTargetTests {
     @Test("formats and mounts it, and finds every block as it wrote it")
     func usesDisk() async throws {
         try await onOwnThread {
-            let port = ListeningSockets.freePort()
-            let network = GuestDevices(qemuArguments: [
-                "-netdev", "user,id=network,hostfwd=tcp:127.0.0.1:\(port)-:3260",
-                "-device", "virtio-net-pci,netdev=network",
-            ])
-            let target = try Guest(
-                GuestSetup(.qemu, .split, requestQueueCount: 1), devices: network)
-            let report = try target.run("/scenarios/lio 64")
-            #expect(report.hasSuffix("lio serves"), "\(report)")
-            let url = "iscsi://127.0.0.1:\(port)/\(TgtTarget.name)/0"
+            let target = try KernelTarget(port: ListeningSockets.freePort(), mebibytes: 64)
             let daemon = try Daemon(
-                diskMebibytes: 16, furtherUnits: ["iscsi=\(url),target=1,required"])
+                diskMebibytes: 16, furtherUnits: ["iscsi=\(target.url),target=1,required"])
             let guest = try Guest(
                 GuestSetup(.uml, .packed, requestQueueCount: 1), on: daemon)
             #expect(try guest.run("/scenarios/disk /dev/sdb").hasSuffix("disk scenario passed"))
@@ -30,7 +21,7 @@ struct ISCSIKernelTargetTests {
             try guest.powerOff()
             #expect(daemon.terminate(within: .seconds(10)) == .exited(0))
             try daemon.remove()
-            try target.powerOff()
+            try target.guest.powerOff()
         }
     }
 }

@@ -26,6 +26,8 @@ final class LogLines: Sendable {
 
     func append(_ line: String) { lines.withLock { $0.append(line) } }
 
+    func removeAll() { lines.withLock { $0.removeAll() } }
+
     func count(containing text: String) -> Int { all.filter { $0.contains(text) }.count }
 }
 
@@ -135,6 +137,7 @@ final class SessionContext: ISCSISessionOwner {
 
     /// Forgets what has ended.
     func forget() {
+        lines.removeAll()
         outcomes = [:]
         order = []
         sense = [:]

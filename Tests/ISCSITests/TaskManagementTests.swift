@@ -12,21 +12,15 @@ struct TaskManagementTests {
     /// ABORT TASK 1, ABORT TASK SET 2, LOGICAL UNIT RESET 5 (RFC 7143 §11.5.1).
     @Test("aborts a command at the target, and touches its memory no more")
     func abort() throws {
-        let target = try ScriptedTarget(command: { $0.cdb[0] == 0x88 ? nil : .good })
-        defer { target.stop() }
-        let context = try SessionContext(target.url)
-        try context.bringUp()
-        let data = TestBuffer(byteCount: 512)
-        let token = context.submit(
-            BlockCDB.read(1, 1), direction: .read, byteCount: 512, pieces: data.pieces)
-        let other = context.submit(
-            BlockCDB.read(2, 1), direction: .read, byteCount: 512, pieces: data.pieces)
-        try context.turn { target.commands.filter { $0.cdb[0] == 0x88 }.count == 2 }
-        context.session.abort(token: token)
-        #expect(try context.turn { context.outcomes[token] != nil }, "\(context.lines.all)")
-        #expect(context.outcomes[token] == .aborted)
-        #expect(target.functions == [1])
-        #expect(context.outcomes[other] == nil)
+        let held = try HeldReads(2)
+        defer { held.target.stop() }
+        let context = held.context
+        context.session.abort(token: held.tokens[0])
+        #expect(
+            try context.turn { context.outcomes[held.tokens[0]] != nil }, "\(context.lines.all)")
+        #expect(context.outcomes[held.tokens[0]] == .aborted)
+        #expect(held.target.functions == [1])
+        #expect(context.outcomes[held.tokens[1]] == nil)
         #expect(context.downCount == 0)
         #expect(try context.run((0, 0)) == .answered(status: 0, .none))
     }
@@ -45,36 +39,20 @@ struct TaskManagementTests {
 
     @Test("aborts everything with one request")
     func abortAll() throws {
-        let target = try ScriptedTarget(command: { $0.cdb[0] == 0x88 ? nil : .good })
-        defer { target.stop() }
-        let context = try SessionContext(target.url)
-        try context.bringUp()
-        let data = TestBuffer(byteCount: 512)
-        let tokens = (0..<20).map { _ in
-            context.submit(
-                BlockCDB.read(1, 1), direction: .read, byteCount: 512, pieces: data.pieces)
-        }
-        try context.turn { target.commands.filter { $0.cdb[0] == 0x88 }.count == 20 }
-        for token in tokens { context.session.abort(token: token) }
+        let held = try HeldReads(20)
+        defer { held.target.stop() }
+        let context = held.context
+        for token in held.tokens { context.session.abort(token: token) }
         #expect(try context.turn { context.outcomes.count == 20 })
         #expect(context.outcomes.values.allSatisfy { $0 == .aborted })
-        #expect(target.functions == [2])
+        #expect(held.target.functions == [2])
     }
 
     @Test("resets the unit where aborting does not help, and then the session")
     func escalates() throws {
-        let target = try ScriptedTarget(
-            command: { $0.cdb[0] == 0x88 ? nil : .good },
-            adjust: {
-                $0.management = { $0 == 1 ? 0xFF : nil }
-            })
-        defer { target.stop() }
-        let context = try SessionContext(target.url)
-        try context.bringUp()
-        let data = TestBuffer(byteCount: 512)
-        let token = context.submit(
-            BlockCDB.read(1, 1), direction: .read, byteCount: 512, pieces: data.pieces)
-        try context.turn { target.commands.contains { $0.cdb[0] == 0x88 } }
+        let held = try HeldReads(1, adjust: { $0.management = { $0 == 1 ? 0xFF : nil } })
+        defer { held.target.stop() }
+        let (target, context, token) = (held.target, held.context, held.tokens[0])
         context.session.abort(token: token)
         #expect(try context.turn { target.functions == [1, 5] }, "\(target.functions)")
         #expect(context.outcomes[token] == nil)
@@ -89,22 +67,14 @@ struct TaskManagementTests {
 
     @Test("resets the unit, and does again what the reset ended at the target")
     func reset() throws {
-        let isSilent = Atomic(true)
-        let target = try ScriptedTarget(command: { command in
-            command.cdb[0] == 0x88 && isSilent.load(ordering: .relaxed) ? nil : .good
-        })
-        defer { target.stop() }
-        let context = try SessionContext(target.url)
-        try context.bringUp()
-        let data = TestBuffer(byteCount: 512)
-        let token = context.submit(
-            BlockCDB.read(1, 1), direction: .read, byteCount: 512, pieces: data.pieces)
-        try context.turn { target.commands.contains { $0.cdb[0] == 0x88 } }
-        isSilent.store(false, ordering: .relaxed)
+        let held = try HeldReads(1)
+        defer { held.target.stop() }
+        let (context, token) = (held.context, held.tokens[0])
+        held.answerFromNowOn()
         context.session.reset()
         #expect(try context.turn { context.outcomes[token] != nil })
         #expect(context.outcomes[token] == .answered(status: 0, .none))
-        #expect(target.functions == [5])
+        #expect(held.target.functions == [5])
     }
 
     @Test("makes up for a reset that was asked for without a session")
@@ -136,5 +106,39 @@ struct TaskManagementTests {
         context.session.reinstate()
         #expect(try context.turn { context.upCount == 2 })
         #expect(context.lines.count(containing: "warning") == 0)
+    }
+}
+
+/// A session that is up, and reads under way at a target that keeps them.
+private final class HeldReads {
+    private final class Gate: Sendable {
+        let isOpen = Atomic(false)
+    }
+
+    let target: ScriptedTarget
+    let context: SessionContext
+    let tokens: [UInt64]
+    private let gate = Gate()
+    private let data = TestBuffer(byteCount: 512)
+
+    init(_ count: Int, adjust: (inout ScriptedTarget.Script) -> Void = { _ in }) throws {
+        let (gate, data) = (gate, data)
+        let target = try ScriptedTarget(
+            command: { command in
+                command.cdb[0] == 0x88 && !gate.isOpen.load(ordering: .relaxed) ? nil : .good
+            }, adjust: adjust)
+        let context = try SessionContext(target.url)
+        try context.bringUp()
+        tokens = (0..<count).map { _ in
+            context.submit(
+                BlockCDB.read(1, 1), direction: .read, byteCount: 512, pieces: data.pieces)
+        }
+        try context.turn { target.commands.filter { $0.cdb[0] == 0x88 }.count == count }
+        (self.target, self.context) = (target, context)
+    }
+
+    /// Has the target answer reads that come from now on.
+    func answerFromNowOn() {
+        gate.isOpen.store(true, ordering: .relaxed)
     }
 }
