@@ -13,6 +13,12 @@ public enum Outage: String, CaseIterable, Sendable {
     public static let roundCount =
         ProcessInfo.processInfo.environment["VHOSTD_OUTAGES"].flatMap { Int($0) } ?? 3
 
+    /// Whether the target stays away until it comes back.
+    public var lasts: Bool { self != .connectionDeleted }
+
+    /// Whether a connection ends by it at once.
+    public var isHeardOf: Bool { self != .dropped && self != .rejected }
+
     /// What the network has to do with it.
     fileprivate var firewall: Network.Firewall? {
         switch self {
