@@ -28,40 +28,28 @@ struct ISCSISuiteTests {
         let target = try TgtTarget()
         let script = Workspace.checkout + "/Tests/Guests/Scenarios/iscsi-suite"
         return try results(
-            Program.run(["busybox", "sh", script, "iscsi-test-cu", target.url()]))
+            Program.run(["busybox", "sh", script, "--dataloss", ".*", target.url()]))
     }
 
     /// In a guest, through SG_IO.
     private static func inGuest() throws -> [String: String] {
-        let setup = GuestSetup(.uml, .packed, requestQueueCount: 1)
         let target = try TgtTarget()
-        let folder = try Workspace.makeRunFolder()
-        let tools = try ToolDisk("iscsi-test-cu", in: folder)
         let daemon = try Daemon(
-            diskMebibytes: 16,
-            furtherUnits: [
-                "iscsi=\(target.url()),target=1,required", "target=2,path=\(tools.path),readonly",
-            ])
-        let guest = try Guest(setup, on: daemon)
-        let environment = try tools.mount("/dev/sdc", in: guest)
+            diskMebibytes: 16, furtherUnits: ["iscsi=\(target.url()),target=1,required"])
+        let guest = try Guest(GuestSetup(.uml, .packed, requestQueueCount: 1), on: daemon)
+        // The tool takes room for 65536 blocks, more than the guest has, and uses little of it.
+        try guest.run("echo 1 >/proc/sys/vm/overcommit_memory")
         let report = try guest.run(
-            "\(environment) /scenarios/iscsi-suite /mnt/iscsi-test-cu /dev/sdb",
-            within: .seconds(900))
-        try guest.run("umount /mnt")
+            "/scenarios/iscsi-suite --dataloss '.*' /dev/sdb", within: .seconds(900))
         try guest.powerOff()
         #expect(daemon.terminate(within: .seconds(10)) == .exited(0))
         try daemon.remove()
-        try FileManager.default.removeItem(atPath: folder)
         return try results(report)
     }
 
     private static func results(_ report: String) throws -> [String: String] {
-        let lines = report.split(separator: "\n").map(String.init)
-        guard lines.last == "suite ended" else {
-            throw GuestError("the suite broke off: \(report)")
-        }
-        let pairs = lines.dropLast().map { $0.split(separator: " ", maxSplits: 1).map(String.init) }
-        return Dictionary(pairs.map { ($0[0], $0.count > 1 ? $0[1] : "") }) { $1 }
+        let outcomes = try ConformanceOutcome.all(in: report)
+        return Dictionary(outcomes.map { ($0.test, $0.result) }) { $1 }
     }
 
     /// The published list: rows `| test | result at the target → result in a guest | why |`.

@@ -2,7 +2,7 @@
 import Foundation
 import Guests
 
-/// How one test of the conformance suite ended, as the scenario prints it.
+/// How one test of libiscsi's suite ended, as the scenario `iscsi-suite` prints it.
 struct ConformanceOutcome: Sendable {
     /// `SUITE.TEST passed`, `… skipped: WHY`, `… failed: WHAT`, `… crashed`.
     let line: String
@@ -11,7 +11,18 @@ struct ConformanceOutcome: Sendable {
         self.line = line
     }
 
+    /// What a whole run has come to.
+    static func all(in report: String) throws -> [ConformanceOutcome] {
+        let lines = report.split(separator: "\n").map(String.init)
+        guard lines.last == "suite ended" else {
+            throw GuestError("the suite broke off: \(report)")
+        }
+        return lines.dropLast().map(ConformanceOutcome.init)
+    }
+
     var test: String { String(line.prefix { $0 != " " }) }
+    /// `passed`, `skipped`, `failed` or `crashed`, without the reason.
+    var result: String { String(line.dropFirst(test.count + 1).prefix { $0 != ":" }) }
     var isPass: Bool { line == test + " passed" }
     /// Whether the tool has left the test out because it was not allowed to write.
     var wantsToWrite: Bool {

@@ -103,9 +103,7 @@ struct ConformanceDisk: Sendable, CustomTestStringConvertible {
             let report = try guest.run(
                 "/scenarios/conformance \(run.node) '\(run.suites)' \(run.targets)",
                 within: .seconds(900))
-            let lines = report.split(separator: "\n").map(String.init)
-            #expect(lines.last == "conformance scenario ended")
-            outcomes += lines.dropLast().map(ConformanceOutcome.init)
+            outcomes += try ConformanceOutcome.all(in: report)
         }
         try guest.powerOff()
         #expect(daemon.terminate(within: .seconds(2)) == .exited(0))
