@@ -28,12 +28,15 @@ final class LoopSide: EventHandler, DeferredWork, TimerHandler, Pollable {
         context.deliverEnded()
         context.submitBatch()
         // The first of a batch may have ended before the last one is handed over.
-        if context.look() { context.loop.deferWork(self) }
+        if context.seesEnded && context.harvest() { context.loop.deferWork(self) }
     }
 
-    func poll() -> Bool { held?.look() ?? false }
+    func poll() -> Bool {
+        guard let context = context.value, context.with({ $0.seesEnded }) else { return false }
+        return held?.harvest() ?? false
+    }
 
-    func prepareToSleep() -> Bool { held?.look() ?? false }
+    func prepareToSleep() -> Bool { poll() }
 
     func timerFired(tag: Int) {
         held?.retry()

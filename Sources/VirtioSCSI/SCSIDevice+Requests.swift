@@ -17,26 +17,58 @@ extension SCSIDevice {
         served.queue.suppressNotifications()
         var left = budget
         while left > 0 {
-            guard let index = reserve() else { return leaveUnfinished(served) }
+            let (count, ending) = takeTogether(min(left, Self.budget), from: served)
+            for place in 0..<count { begin(place, from: served) }
+            left &-= count
+            switch ending {
+            case .enough: continue
+            case .lackOfPlaces: return leaveUnfinished(served)
+            case .mistake: return
+            case .emptyRing: break
+            }
+            if left < budget { break }
+            if loop.polls { return watch(served) }
+            if !served.queue.requestNotifications() { return }
+        }
+        leaveUnfinished(served)
+        loop.deferWork(self)
+    }
+
+    /// Why no more requests were taken.
+    private enum TakeEnding {
+        case enough, emptyRing, lackOfPlaces, mistake
+    }
+
+    /// Takes requests, at most as many as there is room for in `taken`, before the first is begun.
+    ///
+    /// So the processor has them at hand then: the driver's processor wrote them, and to wait for one
+    /// after the other costs more than to execute them.
+    @inline(__always)
+    private func takeTogether(
+        _ wanted: Int, from served: ServedQueue
+    ) -> (count: Int, TakeEnding) {
+        var count = 0
+        while count < wanted {
+            guard let index = reserve() else { return (count, .lackOfPlaces) }
             let buffer: Buffer?
             do throws(VirtqueueError) {
                 buffer = try served.queue.take(&requests[index].pieces)
             } catch {
                 bus.commands.release(index)
-                return breakQueue(served, because: "\(error)")
+                breakQueue(served, because: "\(error)")
+                return (count, .mistake)
             }
             guard let buffer else {
                 bus.commands.release(index)
-                if left < budget { break }
-                if loop.polls { return watch(served) }
-                if served.queue.requestNotifications() { continue }
-                return
+                return (count, .emptyRing)
             }
-            begin(index, buffer, from: served)
-            left &-= 1
+            requests[index].pieces.slice(buffer.readablePieces).prefetch(toWrite: false)
+            requests[index].pieces.slice(buffer.writablePieces).prefetch(toWrite: true)
+            taken[count].index = index
+            taken[count].buffer = buffer
+            count &+= 1
         }
-        leaveUnfinished(served)
-        loop.deferWork(self)
+        return (count, .enough)
     }
 
     /// Goes on with the queue at the end of the turn, or when a place for a command is free.
@@ -55,9 +87,11 @@ extension SCSIDevice {
         return index
     }
 
-    /// Reads a request and executes it.
+    /// Reads a request that was taken, and executes it.
     @inline(__always)
-    private func begin(_ index: Int, _ buffer: Buffer, from served: ServedQueue) {
+    private func begin(_ place: Int, from served: ServedQueue) {
+        guard let buffer = taken[place].buffer else { return }
+        let index = taken[place].index
         let sizes = layout.value
         requests[index].queue = BorrowedReference(served)
         requests[index].bufferID = buffer.id
@@ -168,4 +202,11 @@ extension SCSIDevice {
         giveBack(index, writtenLength: 0)
         breakQueue(served, because: "a request has no room for its response")
     }
+}
+
+/// A request between being taken and being begun.
+struct TakenRequest: ~Copyable {
+    /// Its place among the commands.
+    var index = 0
+    var buffer: Buffer?
 }

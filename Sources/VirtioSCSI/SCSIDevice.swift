@@ -34,6 +34,8 @@ public final class SCSIDevice: VirtioDevice {
     let requests: GrowingSlab<Request>
     private let state: Cell<State>
     private let watcher = QueueWatcher()
+    /// The requests that were taken together.
+    let taken = Slab<TakenRequest>(count: SCSIDevice.budget) { _ in TakenRequest() }
     /// Task management under way, by token.
     var controlRequests: [UInt64: ControlRequest] = [:]
     var nextControlToken: UInt64 = 0

@@ -64,6 +64,22 @@ struct NotificationTests {
     }
 
     @Test(
+        "to the device: a look tells whether there is a buffer", arguments: RingFormat.allCases,
+        withAndWithout)
+    func look(format: RingFormat, eventIndex: Bool) throws {
+        let ring = try RingContext(format, RingOptions(size: 4, eventIndex: eventIndex))
+        #expect(!ring.queue.hasAvailable)
+        for byte: UInt8 in 1...2 { ring.offer(byte) }
+        #expect(ring.queue.hasAvailable)
+        try ring.take()
+        #expect(ring.queue.hasAvailable)
+        try ring.takeAll()
+        #expect(!ring.queue.hasAvailable)
+        ring.handBack(1)
+        #expect(ring.queue.hasAvailable)
+    }
+
+    @Test(
         "to the device: buffers that were fetched and not taken, or handed back, count as there",
         arguments: RingFormat.allCases, withAndWithout)
     func fetched(format: RingFormat, eventIndex: Bool) throws {

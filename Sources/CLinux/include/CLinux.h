@@ -94,6 +94,10 @@ static inline void cl_relax(void) {
 #endif
 }
 
+/// Asks for the cache line at an address that is read, or written, soon; any address will do.
+static inline void cl_prefetch_to_read(const void *address) { __builtin_prefetch(address, 0, 3); }
+static inline void cl_prefetch_to_write(const void *address) { __builtin_prefetch(address, 1, 3); }
+
 /// AF_VSOCK sockets of this kernel, nonblocking and close-on-exec: a descriptor, or -1 with errno set.
 /// A connection is under way, or made; what became of it shows when the socket is writable.
 int cl_vsock_connect(unsigned int cid, unsigned int port, int kind);

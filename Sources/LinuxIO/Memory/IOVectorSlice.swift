@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import CLinux
 public import Glibc
 
 /// A view of consecutive pieces of an `IOVectorArray`.
@@ -36,6 +37,16 @@ public import Glibc
             if start & (address - 1) != 0 || byteCount & (length - 1) != 0 { return false }
         }
         return true
+    }
+
+    /// Has the processor fetch the first bytes, which are read, or written, soon: another one wrote
+    /// them last.
+    @inline(__always)
+    public func prefetch(toWrite: Bool) {
+        if count == 0 { return }
+        // SAFETY: an address is only hinted at, not accessed.
+        let start = unsafe base[0].iov_base
+        if toWrite { unsafe cl_prefetch_to_write(start) } else { unsafe cl_prefetch_to_read(start) }
     }
 
     /// Copies bytes out of the pieces.
