@@ -28,6 +28,8 @@ final class FakeGuest {
         var checksPackets = true
         /// Whether the device is handed the event queue.
         var hasEventQueue = false
+        /// Where the device's messages go; nil for nowhere.
+        var log: Logger?
         /// How long fast streams rest: most tests let the clock stand still.
         var rest = Duration.zero
         var adjust: (inout VsockOptions) -> Void = { _ in }
@@ -77,8 +79,9 @@ final class FakeGuest {
         vsock.rest = options.rest
         options.adjust(&vsock)
         self.options = vsock
-        var log = Logger(label: "test")
-        log.logLevel = .critical
+        var silent = Logger(label: "test")
+        silent.logLevel = .critical
+        let log = options.log ?? silent
         device = try VsockDevice(loop: loop, options: vsock, logger: log)
         device.featuresNegotiated(
             VirtioFeatures(rawValue: options.negotiatesMessages ? 1 << 32 | 3 : 1 << 32))

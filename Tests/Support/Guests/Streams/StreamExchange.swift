@@ -24,7 +24,7 @@ public struct StreamSummary: Equatable, Sendable, CustomStringConvertible {
 /// The two ends of a transfer over a connected socket.
 public struct StreamExchange: Sendable {
     /// Bytes a read or write asks for at once.
-    static let chunkByteCount = 64 * 1024
+    public static let chunkByteCount = 64 * 1024
 
     let socket: StreamSocket
 
@@ -33,9 +33,14 @@ public struct StreamExchange: Sendable {
     }
 
     /// Client: sends `byteCount` bytes and returns the summary once the server has confirmed it.
-    public func send(byteCount: UInt64, seed: UInt64) throws(StreamError) -> StreamSummary {
+    ///
+    /// Each write has `blockByteCount` bytes, a multiple of eight up to `chunkByteCount`.
+    public func send(
+        byteCount: UInt64, seed: UInt64, blockByteCount: Int = chunkByteCount
+    ) throws(StreamError) -> StreamSummary {
         try socket.write("sink \(byteCount) \(seed)\n")
-        let sent = try sendPattern(byteCount: byteCount, seed: seed)
+        let sent = try sendPattern(
+            byteCount: byteCount, seed: seed, blockByteCount: blockByteCount)
         try expectAnswer("\(sent)")
         return sent
     }
@@ -73,10 +78,10 @@ public struct StreamExchange: Sendable {
     }
 
     private func sendPattern(
-        byteCount: UInt64, seed: UInt64
+        byteCount: UInt64, seed: UInt64, blockByteCount: Int = chunkByteCount
     ) throws(StreamError) -> StreamSummary {
         let pattern = StreamPattern(seed: seed)
-        var words = [UInt64](repeating: 0, count: Self.chunkByteCount / 8)
+        var words = [UInt64](repeating: 0, count: blockByteCount / 8)
         var checksum = StreamChecksum()
         var position: UInt64 = 0
         while position < byteCount / 8 {
