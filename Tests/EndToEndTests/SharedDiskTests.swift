@@ -5,6 +5,8 @@ import Foundation
 import FrontEnd
 import Glibc
 import Guests
+import LinuxIO
+import Synchronization
 import Testing
 
 @Suite("Services of two machines that share a disk")
@@ -152,6 +154,72 @@ struct SharedDiskTests {
             generation = seen.generation
         }
         #expect(try two.out(3, key: 0xB2) == Self.good)
+    }
+
+    /// Somebody who is changing what is kept, and does not come to an end until told.
+    final class Holder: Sendable {
+        private let hasBegun = Atomic(false)
+        private let isOver = Atomic(false)
+
+        init(path: String) throws {
+            let file = try LockedFile(path: path, isShared: true, limit: 1 << 20)
+            _ = try startThread(name: "holder") { [self] in
+                // The file is left as it is.
+                _ = try? file.exchange { _ in
+                    hasBegun.store(true, ordering: .sequentiallyConsistent)
+                    while !isOver.load(ordering: .sequentiallyConsistent) { usleep(1000) }
+                    return nil
+                }
+            }
+            while !hasBegun.load(ordering: .sequentiallyConsistent) { usleep(1000) }
+        }
+
+        func end() { isOver.store(true, ordering: .sequentiallyConsistent) }
+    }
+
+    @Test("let a machine's other disks go on while one waits for another service")
+    func waiting() throws {
+        let place = try Place()
+        let program = try Program([
+            "run", "--scsi-socket", "@/s", "--lun", "target=0,path=@/own", "--lun",
+            "target=1,\(place.unit)", "--control-socket", "@/c",
+        ]) {
+            try Program.makeFile($0 + "/own", byteCount: 1 << 20)
+            try Program.makeFile($0 + "/more", byteCount: 1 << 20)
+        }
+        try program.waitUntilListening("s")
+        let guest = try SCSIGuest(socketPath: program.folder + "/s")
+        try guest.start()
+        for target: UInt8 in 0...1 {
+            _ = try guest.send([0x03, 0, 0, 0, 18, 0], room: 18, target: target)
+        }
+        let holders = try ["state", "state2"].map { try Holder(path: place.folder + "/" + $0) }
+        defer { for holder in holders { holder.end() } }
+        // A reservation of one disk, and a disk that is added, have to wait.
+        guest.offer(
+            [0x5F, 0, 0, 0, 0, 0, 0, 0, 24, 0],
+            out: Machine.list(key: 0, new: 0xA1, persists: true), tag: 7, target: 1)
+        let control = program.folder + "/c"
+        let more =
+            "target=2,path=\(program.folder)/more,shared,reservations=\(place.folder)/state2"
+        _ = try startThread(name: "control") {
+            // The answer may be that it takes long.
+            _ = try? ControlSocket.ask(control, #"{"command":"lun-add","unit":"\#(more)"}"#)
+        }
+        for tag in 0..<5 {
+            guest.offer(Self.write, out: Self.block, tag: tag)
+            let answers = try guest.answers(1)
+            #expect(answers.keys.elementsEqual([tag]) && answers[tag]?.status == Self.good)
+        }
+        #expect(try ControlSocket.unit(control, target: 2, lun: 0) == nil)
+        for holder in holders { holder.end() }
+        #expect(try guest.answers(1)[7]?.status == Self.good)
+        var isThere = false
+        for _ in 0..<4000 where !isThere {
+            isThere = try ControlSocket.unit(control, target: 2, lun: 0) != nil
+            usleep(5_000)
+        }
+        #expect(isThere)
     }
 
     @Test(
