@@ -26,7 +26,8 @@ struct WrongKeyTests {
         WrongFile(
             "[metrics]\ninterval = 86401", "vm:2: metrics.interval 86401: not a number from 1 to"),
         WrongFile("[scsi]\nsocket = 5", "vm:2: scsi.socket: \(notText)"),
-        WrongFile("[scsi]\npoll-us = 'x'", "vm:2: scsi.poll-us: \(notNumber)"),
+        WrongFile(
+            serving + "poll-us = 1001", "vm:3: scsi.poll-us 1001: not a number from 0 to 1000"),
         WrongFile("[vsock]\nsocket = 5", "vm:2: vsock.socket: \(notText)"),
         WrongFile("[vsock]\nguest-cid = 'x'", "vm:2: vsock.guest-cid: \(notNumber)"),
         WrongFile("[vsock]\npath = 5", "vm:2: vsock.path: \(notText)"),
