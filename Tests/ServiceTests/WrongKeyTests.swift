@@ -28,6 +28,7 @@ struct WrongKeyTests {
         WrongFile("[scsi]\nsocket = 5", "vm:2: scsi.socket: \(notText)"),
         WrongFile(
             serving + "poll-us = 1001", "vm:3: scsi.poll-us 1001: not a number from 0 to 1000"),
+        WrongFile(serving + "initiator = 5", "vm:3: scsi.initiator: \(notText)"),
         WrongFile("[vsock]\nsocket = 5", "vm:2: vsock.socket: \(notText)"),
         WrongFile("[vsock]\nguest-cid = 'x'", "vm:2: vsock.guest-cid: \(notNumber)"),
         WrongFile("[vsock]\npath = 5", "vm:2: vsock.path: \(notText)"),
@@ -91,6 +92,10 @@ struct WrongKeyTests {
             disk + "wwn = '1234'",
             "vm:5: scsi.lun: wwn=1234 is none of 16 hexadecimal digits that begin with 2, 3 or 5"),
         WrongFile(disk + "reservations = ''", "vm:5: scsi.lun: no path; give a file"),
+        WrongFile(
+            disk + "shared = 1", "vm:5: scsi.lun.shared: a whole number stands where true"),
+        WrongFile(
+            disk + "shared = true", "vm:3: scsi.lun: 'shared' needs reservations= beside it"),
         WrongFile(remote + "path = 'a'", "vm:3: scsi.lun: either path= or iscsi=, not both"),
         WrongFile(
             serving + "[[scsi.lun]]\niscsi = 'iscsi://h/1'", "vm:4: scsi.lun: iscsi: not an iSCSI"),
