@@ -144,6 +144,8 @@ public final class ISCSISession {
 
     deinit {
         resolver.session = nil
+        // One that is not closed goes with its loop, where a service does not come to run.
+        connection?.destroy()
     }
 
     /// Begins to connect, and goes on until `close`.

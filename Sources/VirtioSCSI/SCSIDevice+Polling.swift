@@ -25,6 +25,8 @@ extension SCSIDevice {
 
     /// Serves the queues that have something.
     fileprivate func pollQueues() -> Bool {
+        // What is not taken is no news: the loop is to sleep.
+        if isDraining { return false }
         var isFound = false
         var place = 0
         while place < watchedQueues.count {

@@ -40,6 +40,28 @@ struct RequiredUnitTests {
         }
     }
 
+    @Test("may be given up before their targets answer, by a service that cannot start")
+    func givenUp() throws {
+        let target = try TgtTarget()
+        let url = target.url()
+        target.freeze()
+        defer { target.thaw() }
+        let pool = try WorkerPool(name: "test", threadCount: 1)
+        let thread = try LoopThread(name: "test") { loop in
+            let configuration = ISCSISessionConfiguration(
+                url: try ISCSIURL(url), initiatorName: "iqn.2026-01.com.example:initiator",
+                sessionIdentifier: 1)
+            let session = ISCSISession(
+                configuration, loop: loop, pool: pool,
+                log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            session.start()
+            #expect(session.connection != nil)
+            return session
+        }
+        thread.stopAndJoin()
+        pool.stopAndJoin()
+    }
+
     @Test("are awaited at another portal when one refuses us")
     func otherPortal() throws {
         var setUp = TgtTarget.Configuration()

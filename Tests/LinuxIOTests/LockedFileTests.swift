@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import Glibc
 import LinuxIO
 import SystemPackage
 import Testing
@@ -27,8 +28,24 @@ struct LockedFileTests {
                 }
             }
             #expect(seen == [nil, [1, 2, 3], [4, 5]])
-            try file.exchange { _ in [UInt8](repeating: 0, count: 11) }
-            #expect(throws: Errno.fileTooLarge) { try file.exchange { _ in nil } }
+            #expect(throws: Errno.fileTooLarge) {
+                try file.exchange { _ in [UInt8](repeating: 0, count: 11) }
+            }
+            try file.exchange {
+                #expect($0 == [4, 5])
+                return nil
+            }
+        }
+    }
+
+    @Test("is of no use when somebody has cut its counter off")
+    func withoutCounter() throws {
+        try Self.withPath { path in
+            let file = try LockedFile(path: path, isShared: true, limit: 10)
+            try file.exchange { _ in [1] }
+            // SAFETY: the path is passed as a C string for the length of the call.
+            try #require(unsafe truncate(path + ".lock", 0) == 0)
+            #expect(throws: Errno.staleNFSFileHandle) { try file.exchange { _ in [2] } }
         }
     }
 

@@ -266,6 +266,25 @@ struct WorkerPoolTests {
         #expect(hanging.load(ordering: .relaxed) == 10)
     }
 
+    @Test("has a thread for the next lane, though the last free one has a job that hangs")
+    func lastThread() throws {
+        for _ in 0..<100 {
+            let pool = try WorkerPool(name: "test", threadCount: 2)
+            let isOver = Atomic(false)
+            let isDone = Atomic(false)
+            let hanging = pool.makeLane()
+            let other = pool.makeLane()
+            let hang: @Sendable () -> Void = {
+                while !isOver.load(ordering: .sequentiallyConsistent) { sched_yield() }
+            }
+            for _ in 0..<2 { pool.submit(in: hanging, hang) }
+            pool.submit(in: other) { isDone.store(true, ordering: .sequentiallyConsistent) }
+            while !isDone.load(ordering: .sequentiallyConsistent) { sched_yield() }
+            isOver.store(true, ordering: .sequentiallyConsistent)
+            pool.stopAndJoin()
+        }
+    }
+
     @Test("does the jobs of a lane that has one at a time in order")
     func narrowLane() throws {
         let pool = try WorkerPool(name: "test", threadCount: 3)

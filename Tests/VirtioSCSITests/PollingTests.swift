@@ -3,7 +3,8 @@
 import Driver
 import LinuxIO
 import Testing
-import VirtioSCSI
+
+@testable import VirtioSCSI
 
 @Suite("A SCSI device on a loop that polls")
 struct PollingTests {
@@ -42,6 +43,24 @@ struct PollingTests {
             for _ in 0..<2 { try guest.turn() }
             #expect(try guest.reap().map(\.status) == [0])
         }
+    }
+
+    @Test("sleeps while it is drained, whatever is in its rings", arguments: RingFormat.allCases)
+    func draining(format: RingFormat) throws {
+        let guest = try guest(format)
+        try sleep(guest)
+        #expect(add(guest))
+        guest.device.driverNotified(queueAt: 2)
+        try guest.turn()
+        #expect(try guest.reap().count == 1)
+        guest.device.isDraining = true
+        #expect(!add(guest))
+        for _ in 0..<3 { try sleep(guest) }
+        #expect(guest.device.watchedQueues.isEmpty)
+        #expect(try guest.reap().isEmpty)
+        guest.device.isDraining = false
+        for _ in 0..<3 { try guest.turn() }
+        #expect(try guest.reap().count == 1)
     }
 
     @Test("wants to be notified again when the loop sleeps", arguments: RingFormat.allCases)

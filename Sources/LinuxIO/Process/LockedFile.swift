@@ -63,7 +63,9 @@ public import SystemPackage
         // SAFETY: fstat fills the one local that it is given.
         try systemCall { unsafe fstat(number, &status) }
         identity = UInt64(status.st_ino) ^ UInt64(status.st_dev) << 20
-        if status.st_size < 8 { try systemCall { ftruncate(number, 8) } }
+        // With room on the medium: a page that cannot be written would be replaced by one of ours.
+        let failure = posix_fallocate(number, 0, 8)
+        if failure != 0 { throw Errno(rawValue: failure) }
         region = try MappedRegion(lock, offset: 0, byteCount: 8)
         try setLock(Self.changing, Self.kindExclusive, waits: true)
         defer { unlock() }
@@ -111,8 +113,8 @@ public import SystemPackage
     ///
     /// - Parameter change: what becomes of its bytes, nil where there are none; nil for no change.
     /// - Returns: what the counter says of the file as it is now, which is on the medium.
-    /// - Throws: the errno; EFBIG for a file of more bytes than the limit; ESTALE when somebody has
-    ///   removed the file that is locked.
+    /// - Throws: the errno; EFBIG for a file of more bytes than the limit, or one that would have;
+    ///   ESTALE when somebody has removed the file that is locked, or cut it short.
     @discardableResult
     public func exchange(_ change: (_ bytes: [UInt8]?) -> [UInt8]?) throws(Errno) -> UInt64 {
         try setLock(Self.changing, Self.kindExclusive, waits: true)
@@ -129,11 +131,29 @@ public import SystemPackage
         // Whoever comes now locks another file, and shares nothing with us.
         if status.st_nlink == 0 { throw .staleNFSFileHandle }
         if let bytes = change(try read()) {
+            guard bytes.count <= limit else { throw .fileTooLarge }
+            try checkCounter()
             changes.increment()
+            try checkCounter()
             try SmallFile.replace(
                 path, with: bytes, permissions: .ownerReadWrite, isDurable: true)
         }
+        try checkCounter()
         return changes.value
+    }
+
+    /// Checks that what is mapped is the file's, and not a page in place of one that was lost.
+    ///
+    /// Others would see none of our changes then, and we none of theirs. Under the lock nobody counts
+    /// up.
+    ///
+    /// - Throws: ESTALE when they differ.
+    private func checkCounter() throws(Errno) {
+        let number = lock.rawValue
+        var inFile: UInt64 = 0
+        // SAFETY: pread fills the one local that it is given.
+        let count = try systemCall { unsafe pread(number, &inFile, 8, 0) }
+        guard count == 8, inFile == changes.value else { throw .staleNFSFileHandle }
     }
 
     private func read() throws(Errno) -> [UInt8]? {

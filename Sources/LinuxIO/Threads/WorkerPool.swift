@@ -76,6 +76,13 @@ public final class WorkerPool: Sendable {
         available.post()
     }
 
+    /// The job that was just taken may hang: whoever waits has a thread all the same.
+    private func growIfShort() {
+        guard jobs.withLock({ $0.claimThread(limit: Self.threadLimit) }) else { return }
+        grow()
+        available.post()
+    }
+
     /// One more thread, or, when the host has none left, as many as before.
     private func grow() {
         do throws(Errno) {
@@ -88,19 +95,24 @@ public final class WorkerPool: Sendable {
     /// Finishes the jobs that were submitted, ends the threads and waits for them.
     public func stopAndJoin() {
         jobs.withLock { $0.isStopping = true }
-        let threads = threads.withLock { threads in
-            let taken = threads
-            threads = []
-            return taken
+        // One that is joined may have made another one before it saw that.
+        while true {
+            let threads = threads.withLock { threads in
+                let taken = threads
+                threads = []
+                return taken
+            }
+            if threads.isEmpty { return }
+            for _ in threads { available.post() }
+            for thread in threads { joinThread(thread) }
         }
-        for _ in threads { available.post() }
-        for thread in threads { joinThread(thread) }
     }
 
     private func work() {
         while true {
             available.wait()
             while let (job, lane) = jobs.withLock({ $0.takeJob() }) {
+                growIfShort()
                 job()
                 jobs.withLock { $0.jobEnded(in: lane) }
             }

@@ -126,7 +126,10 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     @inline(never)
     private func executeByTable(_ execution: Execution) {
-        if isStateStale { return waitForState(execution) }
+        // A SANITIZE that has ended is told of its outcome now or never.
+        if isStateStale, endedSanitizing?.index != execution.index {
+            return waitForState(execution)
+        }
         let cdb = execution.cdb
         let operation = Self.operation(of: cdb, on: self)
         if operation?.yieldsToUnitAttention ?? true,

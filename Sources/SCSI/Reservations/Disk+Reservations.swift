@@ -32,6 +32,10 @@ extension Disk {
 
     /// RESERVE (6) and (10): the unit for this nexus alone, until it is lost or the unit is reset.
     func reserve(_ execution: Execution) {
+        // A registration may be on its way.
+        guard changingCommands.isEmpty else {
+            return taskSet.wait(execution.index, in: execution.commands)
+        }
         // Persistent reservations in use exclude these (SPC-4, CRH 0).
         guard reservations.registrations.isEmpty else {
             return execution.commands.end(execution.index, status: .reservationConflict)

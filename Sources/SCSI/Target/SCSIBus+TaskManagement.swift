@@ -141,6 +141,10 @@ extension CommandTable {
         }
         for index in 0..<madeCount where self[index].state == .running && isMeant(index) {
             self[index].path?.with { path in
+                if let disk = path.unit as? Disk, disk.changingCommands[index] != nil {
+                    self[index].abortResponse = .reset
+                    disk.abort(index, in: self)
+                }
                 guard let unit = path.unit as? any AbandoningLogicalUnit else { return }
                 self[index].abortResponse = .reset
                 unit.abandon(index)
