@@ -21,10 +21,8 @@ final class CompareAndWriteLoad {
     private static let unitAttention: UInt8 = 0x06
     private static let block: UInt64 = 100
 
-    private let context: SessionContext
+    private var command: LoneCommand
     private var step = Step.look
-    private var token: UInt64 = 0
-    private var buffer = TestBuffer(byteCount: 512)
     /// What the block holds, if the last command was not done.
     private var count: UInt64 = 0
     private var isEnding = false
@@ -36,20 +34,19 @@ final class CompareAndWriteLoad {
     private(set) var failures: [String] = []
 
     init(_ context: SessionContext) {
-        self.context = context
+        command = LoneCommand(context)
         begin()
     }
 
-    var isIdle: Bool { token == 0 }
+    var isIdle: Bool { command.isIdle }
 
     /// Begins nothing more.
     func end() { isEnding = true }
 
     /// Looks whether the command has ended, and goes on.
     func advance() {
-        guard token != 0, let outcome = context.outcomes[token] else { return }
-        step = next(outcome, context.sense[token] ?? [])
-        token = 0
+        guard let (outcome, sense) = command.takeOutcome() else { return }
+        step = next(outcome, sense)
         if !isEnding { begin() }
     }
 
@@ -73,7 +70,7 @@ final class CompareAndWriteLoad {
     }
 
     private func looked() -> Step {
-        let found = buffer.bytes[0..<8].reduce(0) { $0 << 8 | UInt64($1) }
+        let found = command.buffer.bytes[0..<8].reduce(0) { $0 << 8 | UInt64($1) }
         switch found {
         case count: lostCommandCount += 1
         case count + 1: lostAnswerCount += 1
@@ -86,21 +83,13 @@ final class CompareAndWriteLoad {
     private func begin() {
         switch step {
         case .look:
-            submit(BlockCDB.read(Self.block, 1), .read, TestBuffer(byteCount: 512))
+            command.submit(BlockCDB.read(Self.block, 1), .read, TestBuffer(byteCount: 512))
         case .count:
             // COMPARE AND WRITE of one block.
-            submit(
+            command.submit(
                 (0x89 << 56 | Self.block >> 16, Self.block << 48 | 1 << 16), .write,
                 TestBuffer(Self.content(count) + Self.content(count + 1)))
         }
-    }
-
-    private func submit(
-        _ cdb: (UInt64, UInt64), _ direction: ISCSICommand.Direction, _ buffer: TestBuffer
-    ) {
-        self.buffer = buffer
-        token = context.submit(
-            cdb, direction: direction, byteCount: buffer.bytes.count, pieces: buffer.pieces)
     }
 
     /// A block that holds a count, the most significant byte first, and zeroes.

@@ -22,10 +22,8 @@ final class OnceLoad {
     /// SPC-4, sense key.
     private static let unitAttention: UInt8 = 0x06
 
-    private let context: SessionContext
+    private var command: LoneCommand
     private var step = Step.look
-    private var token: UInt64 = 0
-    private var buffer = TestBuffer(byteCount: 64)
     /// Changes that the target has counted.
     private var generation: UInt64 = 0
     /// Logins at the time of the last look.
@@ -37,20 +35,19 @@ final class OnceLoad {
     private(set) var failures: [String] = []
 
     init(_ context: SessionContext) {
-        self.context = context
+        command = LoneCommand(context)
         begin()
     }
 
-    var isIdle: Bool { token == 0 }
+    var isIdle: Bool { command.isIdle }
 
     /// Begins nothing more.
     func end() { isEnding = true }
 
     /// Looks whether the command has ended, and goes on.
     func advance() {
-        guard token != 0, let outcome = context.outcomes[token] else { return }
-        step = next(outcome, context.sense[token] ?? [])
-        token = 0
+        guard let (outcome, sense) = command.takeOutcome() else { return }
+        step = next(outcome, sense)
         if !isEnding { begin() }
     }
 
@@ -61,7 +58,8 @@ final class OnceLoad {
         case .answered(status: Self.checkCondition, _) where sense[2] & 0xF == Self.unitAttention:
             return .look
         // A nexus that is new to the target has no key.
-        case .answered(status: Self.reservationConflict, _) where loginCount != context.upCount:
+        case .answered(status: Self.reservationConflict, _)
+        where loginCount != command.context.upCount:
             return .look
         case .nexusLost where step != .look:
             return .look
@@ -77,8 +75,8 @@ final class OnceLoad {
             changeCount += 1
             return .change
         }
-        loginCount = context.upCount
-        let found = buffer.bytes[0..<4].reduce(0) { $0 << 8 | UInt64($1) }
+        loginCount = command.context.upCount
+        let found = command.buffer.bytes[0..<4].reduce(0) { $0 << 8 | UInt64($1) }
         // What was under way was done once or not at all; a target that was killed counts from 0.
         if found > generation + 1 { failures.append("\(found) changes after \(generation)") }
         generation = found
@@ -88,20 +86,12 @@ final class OnceLoad {
     private func begin() {
         switch step {
         case .look:
-            submit((0x5E << 56, 64 << 56), .read, TestBuffer(byteCount: 64))
+            command.submit((0x5E << 56, 64 << 56), .read, TestBuffer(byteCount: 64))
         case .register:
-            submit(Self.register(0x06), .write, Self.keys(0, generation + 1))
+            command.submit(Self.register(0x06), .write, Self.keys(0, generation + 1))
         case .change:
-            submit(Self.register(0x00), .write, Self.keys(generation, generation + 1))
+            command.submit(Self.register(0x00), .write, Self.keys(generation, generation + 1))
         }
-    }
-
-    private func submit(
-        _ cdb: (UInt64, UInt64), _ direction: ISCSICommand.Direction, _ buffer: TestBuffer
-    ) {
-        self.buffer = buffer
-        token = context.submit(
-            cdb, direction: direction, byteCount: buffer.bytes.count, pieces: buffer.pieces)
     }
 
     /// PERSISTENT RESERVE OUT with a service action, and 24 bytes of parameters.

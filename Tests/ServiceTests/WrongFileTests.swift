@@ -13,6 +13,18 @@ struct WrongFile: CustomTestStringConvertible {
         self.text = text
         self.message = message
     }
+
+    /// What is said of the text; nil when it is taken.
+    var found: String? {
+        do throws(ConfigurationError) {
+            var draft = ConfigurationDraft()
+            try draft.read(Array(text.utf8), path: "vm")
+            _ = try draft.configuration()
+            return nil
+        } catch {
+            return error.description
+        }
+    }
 }
 
 @Suite("A wrong configuration file")
@@ -226,30 +238,19 @@ struct WrongFileTests {
             "vm:5: scsi.lun: header-digest=md5 is none of optional, off, required"),
     ]
 
-    private func message(_ text: String) -> String? {
-        do throws(ConfigurationError) {
-            var draft = ConfigurationDraft()
-            try draft.read(Array(text.utf8), path: "vm")
-            _ = try draft.configuration()
-            return nil
-        } catch {
-            return error.description
-        }
-    }
-
     @Test("whose text is no TOML is refused with the line", arguments: syntax)
     func refusedText(wrong: WrongFile) {
-        #expect(message(wrong.text) == wrong.message)
+        #expect(wrong.found == wrong.message)
     }
 
     @Test("is refused with line, key, and what is allowed", arguments: keys)
     func refusedKey(wrong: WrongFile) {
-        #expect(message(wrong.text) == wrong.message)
+        #expect(wrong.found == wrong.message)
     }
 
     @Test("is refused with the line and the key of the logical unit", arguments: units)
     func refusedUnit(wrong: WrongFile) {
-        #expect(message(wrong.text) == wrong.message)
+        #expect(wrong.found == wrong.message)
     }
 
     @Test("is one of at least sixty that are tried")
