@@ -31,6 +31,9 @@ public struct DiskFile: ~Copyable, Sendable {
         geometry = measured
     }
 
+    /// A number that no two files or devices have at the same time, as far as numbers go.
+    public var identity: UInt64 { file.identity }
+
     /// Refuses to share the file with somebody who keeps what belongs to it elsewhere.
     ///
     /// - Parameter place: a number of the place where this one keeps it.

@@ -13,6 +13,13 @@ struct OpenedFile: ~Copyable, Sendable {
     /// Whether the file was opened with O_DIRECT.
     var isDirect: Bool { fcntl(descriptor.rawValue, F_GETFL) & cl_o_direct != 0 }
 
+    /// A number that no two files or devices have at the same time, as far as numbers go.
+    var identity: UInt64 {
+        // A device may have several nodes.
+        status.isBlockDevice
+            ? UInt64(status.st_rdev) | 1 << 63 : UInt64(status.st_ino) ^ UInt64(status.st_dev) << 20
+    }
+
     /// Opens and locks.
     ///
     /// A writable disk takes its file for itself; read-only disks share one, and so do disks that
@@ -161,28 +168,17 @@ struct OpenedFile: ~Copyable, Sendable {
         }
     }
 
-    /// Where those who share the file lock one byte by what else they share.
+    /// Where those who share the file agree on what else they share.
     private static let agreementStart: Int64 = sharersByte + 1
-    private static let agreementByteCount: Int64 = 1 << 40
 
     /// Refuses to share the file with somebody who keeps what belongs to it elsewhere.
     ///
     /// - Parameter place: a number of the place where this one keeps it.
     /// - Throws: `keptElsewhere`.
     func agree(onPlace place: UInt64) throws(FileStoreError) {
-        let number = descriptor.rawValue
-        let offset = Int64(place % UInt64(Self.agreementByteCount))
-        let byte = Self.agreementStart + offset
         do throws(Errno) {
-            try systemCall { cl_lock_range(number, byte, 1, 0, 0) }
-            let stretches = [
-                (Self.agreementStart, offset), (byte + 1, Self.agreementByteCount - offset - 1),
-            ]
-            for (start, count) in stretches where count > 0 {
-                if try systemCall({ cl_is_range_locked(number, start, count) }) == 1 {
-                    throw .resourceTemporarilyUnavailable
-                }
-            }
+            try LockAgreement.make(
+                on: place, in: descriptor.rawValue, from: Self.agreementStart)
         } catch .resourceTemporarilyUnavailable {
             throw .keptElsewhere(path: path)
         } catch {

@@ -225,20 +225,26 @@ struct SharedDiskTests {
     @Test(
         "have to say so, each of them",
         arguments: [
-            ("", "another disk of this one; services share a disk when each has it with shared"),
-            (",reservations=@state", "services share a disk when"),
-            (",shared", "'shared' needs reservations= beside it"),
+            ("disk", "of this one; services share a disk when each has it with shared"),
+            ("disk,reservations=@state", "services share a disk when"),
+            ("disk,shared", "'shared' needs reservations= beside it"),
             (
-                ",shared,reservations=@other",
+                "disk,shared,reservations=@other",
                 "another service shares it with another reservations= file; all need the same"
             ),
+            (
+                "more,shared,reservations=@state",
+                "another disk's reservations are kept there; each disk needs a file of its own"
+            ),
         ])
-    func sayingSo(keys: String, message: String) throws {
+    func sayingSo(unit: String, message: String) throws {
         let place = try Place()
+        try Program.makeFile(place.folder + "/more", byteCount: 1 << 20)
         let one = try Machine(place, name: "one")
-        let keys = keys.replacingOccurrences(of: "@", with: place.folder + "/")
+        let unit = "path=@" + unit
         let program = try Program([
-            "run", "--scsi-socket", "@/s", "--lun", "path=\(place.folder)/disk\(keys)",
+            "run", "--scsi-socket", "@/s", "--lun",
+            unit.replacingOccurrences(of: "@", with: place.folder + "/"),
         ])
         #expect(program.exitStatus() != nil)
         #expect(program.errors.contains(message), "\(program.errors)")

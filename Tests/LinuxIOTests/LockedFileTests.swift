@@ -111,6 +111,23 @@ struct LockedFileTests {
         }
     }
 
+    @Test("is shared by those only to whom it is about the same")
+    func subjects() throws {
+        try Self.withPath { path in
+            func open(_ subject: UInt64) throws(Errno) -> LockedFile {
+                try LockedFile(path: path, isShared: true, subject: subject, limit: 10)
+            }
+            do {
+                let files = [try open(7), try open(7)]
+                for other: UInt64 in [0, 6, 8, 1 << 40 - 1] {
+                    #expect(throws: Errno.fileExists) { try open(other) }
+                }
+                try files[0].exchange { _ in [1] }
+            }
+            _ = try open(8)
+        }
+    }
+
     @Test("is no use any more when somebody has removed what is locked")
     func removed() throws {
         try Self.withPath { path in

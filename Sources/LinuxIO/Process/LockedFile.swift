@@ -8,8 +8,8 @@ public import SystemPackage
 /// or as it was to become.
 ///
 /// Each change puts another file in its place; so what is locked is a file of its own beside it,
-/// `PATH.lock`, which stays. Byte 0 of it is locked by who changes the file, and byte 1 by everybody
-/// who has it; the locks go with their process, however that ends. Its first eight bytes, which
+/// `PATH.lock`, which stays. Byte 0 of it is locked by who changes the file, byte 1 by everybody who
+/// has it, and those behind by what it is about; the locks go with their process, however that ends. Its first eight bytes, which
 /// everybody maps, are a counter that is counted up *before* each change, under the lock: who finds
 /// that it has changed reads the file under the lock, and so sees the change whole, or, when its
 /// author was killed, either whole or not at all.
@@ -30,6 +30,7 @@ public import SystemPackage
 
     private static let changing: Int64 = 0
     private static let presence: Int64 = 1
+    private static let agreementStart: Int64 = 2
     private static let kindShared: Int32 = 0
     private static let kindExclusive: Int32 = 1
     private static let kindNone: Int32 = 2
@@ -43,13 +44,14 @@ public import SystemPackage
     /// - Parameters:
     ///   - path: of the file, which need not be there.
     ///   - isShared: whether others that say so too may have it meanwhile.
+    ///   - subject: a number of what the file is about, where it is about one thing.
     ///   - limit: bytes that it may have at most.
     ///   - change: what becomes of its bytes, nil where there are none; nil for no change. Is told
     ///     whether nobody else has the file.
-    /// - Throws: EAGAIN when another process has it and either does not share it; what `exchange`
-    ///   throws.
+    /// - Throws: EAGAIN when another process has it and either does not share it; EEXIST when those
+    ///   who share it named another subject; what `exchange` throws.
     public init(
-        path: String, isShared: Bool = false, limit: Int,
+        path: String, isShared: Bool = false, subject: UInt64? = nil, limit: Int,
         opening change: (_ bytes: [UInt8]?, _ isFirst: Bool) -> [UInt8]? = { _, _ in nil }
     ) throws(Errno) {
         self.path = path
@@ -70,6 +72,7 @@ public import SystemPackage
         try setLock(Self.changing, Self.kindExclusive, waits: true)
         defer { unlock() }
         let isFirst = try takePresence(isShared: isShared)
+        if let subject { try agree(onSubject: subject) }
         openingCount = try exchangeLocked { change($0, isFirst) }
     }
 
@@ -85,6 +88,15 @@ public import SystemPackage
             guard isShared else { throw .resourceTemporarilyUnavailable }
             try setLock(Self.presence, Self.kindShared)
             return false
+        }
+    }
+
+    /// Has the file only with those to whom it is about the same.
+    private func agree(onSubject subject: UInt64) throws(Errno) {
+        do throws(Errno) {
+            try LockAgreement.make(on: subject, in: lock.rawValue, from: Self.agreementStart)
+        } catch .resourceTemporarilyUnavailable {
+            throw .fileExists
         }
     }
 

@@ -25,19 +25,27 @@ final class DiskStateFile: DiskStateKeeper {
         let state: OpenedDiskState
         let isShared: Bool
 
-        /// - Throws: `Failure` when another service has the file, or it cannot be used.
-        init(path: String, isShared: Bool) throws {
+        /// - Parameters:
+        ///   - path: of the file.
+        ///   - isShared: whether other services have the disk and the file, too.
+        ///   - disk: a number of the disk that the file is about.
+        /// - Throws: `Failure` when another service or disk has the file, or it cannot be used.
+        init(path: String, isShared: Bool, disk: UInt64) throws {
             var taken: LockedFile?
             do {
                 state = try OpenedDiskState { change in
                     let file = try LockedFile(
-                        path: path, isShared: isShared, limit: DiskStateFile.limit,
-                        opening: change)
+                        path: path, isShared: isShared, subject: disk,
+                        limit: DiskStateFile.limit, opening: change)
                     taken = file
                     return file.openingCount
                 }
             } catch Errno.resourceTemporarilyUnavailable {
                 throw Failure(description: Self.refusal(path: path, isShared: isShared))
+            } catch Errno.fileExists {
+                throw Failure(
+                    description: "reservations=\(path): another disk's reservations are kept "
+                        + "there; each disk needs a file of its own")
             } catch {
                 throw Failure(description: "reservations=\(path): \(error)")
             }

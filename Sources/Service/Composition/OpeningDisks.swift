@@ -16,7 +16,8 @@ final class OpenedDisk: Sendable {
             path: configuration.path, readOnly: configuration.isReadOnly,
             isShared: disk.isShared, blockSize: configuration.blockSize)
         kept = try disk.reservationsPath.map {
-            try DiskStateFile.Opened(path: $0, isShared: disk.isShared)
+            try DiskStateFile.Opened(
+                path: $0, isShared: disk.isShared, disk: opened.identity)
         }
         if disk.isShared, let kept { try opened.agree(onPlace: kept.file.identity) }
         file = Mutex(opened)
