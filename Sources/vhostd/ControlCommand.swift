@@ -44,7 +44,7 @@ struct ConnectionsCommand: ParsableCommand {
 
 struct MetricsCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "metrics", abstract: "Print the figures as OpenMetrics text.")
+        commandName: "metrics", abstract: "Print the figures in Prometheus' text format.")
 
     @OptionGroup var options: ControlOptions
 

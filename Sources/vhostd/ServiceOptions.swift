@@ -21,7 +21,8 @@ struct ServiceOptions: ParsableArguments {
                 in place of what follows from the path; reservations=FILE, where persistent \
                 reservations and saved mode parameters are kept; shared, so that the services of \
                 several machines may have the disk at once: each with the same reservations=FILE, \
-                through which they see each other's reservations. The same disk may stand at two places.
+                through which they see each other's reservations. The same disk may stand at two places. \
+                iops=, iops-burst=, bytes-per-second= and bytes-burst= limit what the guest may ask of it.
 
                 URL is iscsi://[user[%secret]@]portal[:port][,,portal...]/target-name/lun. Beside it: \
                 secret-file=FILE or secret-variable=NAME, so that the secret is not written here; \
@@ -96,7 +97,8 @@ struct ServiceOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "A file that the figures are written to, as OpenMetrics text.", valueName: "path"))
+            "A file that the figures are written to, in Prometheus' text format.", valueName: "path"
+        ))
     var metricsTextfile: String?
 
     @Option(

@@ -138,10 +138,8 @@ struct WrongKeyTests {
                 }
             }
         }
-        let plain = ["target", "lun", "path", "readonly", "block-size"]
-        let limits = ["iops", "iops-burst", "bytes-per-second", "bytes-burst"]
-        let ofUnits = plain + limits + DiskConfiguration.keys + ISCSISpecification.keys
-        let all = Set(ConfigurationKey.all.map(\.name) + ofUnits.map { "scsi.lun." + $0 })
+        let ofUnits = LUNSpecification.keys.map { "scsi.lun." + $0 }
+        let all = Set(ConfigurationKey.all.map(\.name) + ofUnits)
         #expect(all.subtracting(tried).isEmpty, "\(all.subtracting(tried).sorted())")
     }
 }

@@ -78,7 +78,7 @@ enum Composition {
         do {
             return try body()
         } catch {
-            throw ServiceFailure(description: "\(key): \(error)")
+            throw ServiceFailure("\(key): \(error)")
         }
     }
 
@@ -87,7 +87,7 @@ enum Composition {
             return try PassedSocket.take(descriptor)
         } catch {
             throw ServiceFailure(
-                description: "descriptor \(descriptor) is no Unix stream socket: \(error)")
+                "descriptor \(descriptor) is no Unix stream socket: \(error)")
         }
     }
 

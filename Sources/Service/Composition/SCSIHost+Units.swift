@@ -30,8 +30,7 @@ extension SCSIHost {
     private func checkMachineName(for unit: LUNConfiguration) throws {
         guard unit.disk.isShared, !configuration.isMachineNamed else { return }
         throw ServiceFailure(
-            description:
-                "shared: a socket that was passed does not tell this machine from others; "
+            "shared: a socket that was passed does not tell this machine from others; "
                 + "name it by --scsi-initiator NAME")
     }
 

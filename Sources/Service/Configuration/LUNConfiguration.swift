@@ -249,7 +249,7 @@ extension LUNSpecification {
 // MARK: Parsing
 
 extension LUNSpecification {
-    private static let keys = fileKeys.union(ISCSISpecification.keys)
+    static let keys = fileKeys.union(ISCSISpecification.keys)
         .union(["target", "lun", "path", "readonly"])
     private static let fileKeys = Set(
         DiskConfiguration.keys + [

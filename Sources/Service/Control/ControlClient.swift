@@ -22,15 +22,15 @@ public struct ControlClient {
     public func ask(_ request: ControlRequest) throws(ServiceFailure) -> ControlReply {
         let line = try exchange(request)
         guard let reply = try? JSONDecoder().decode(ControlReply.self, from: Data(line)) else {
-            throw ServiceFailure(description: "\(path): an answer that this program does not know")
+            throw ServiceFailure("\(path): an answer that this program does not know")
         }
-        if let error = reply.error { throw ServiceFailure(description: error) }
+        if let error = reply.error { throw ServiceFailure(error) }
         return reply
     }
 
     private func exchange(_ request: ControlRequest) throws(ServiceFailure) -> [UInt8] {
         guard let address = UnixAddress(path: path) else {
-            throw ServiceFailure(description: "\(path): too long for a socket")
+            throw ServiceFailure("\(path): too long for a socket")
         }
         do {
             let socket = try UnixSocket.connect(to: address)
@@ -39,9 +39,9 @@ public struct ControlClient {
             _ = try UnixSocket.send(line, to: socket)
             return try Self.receiveLine(from: socket)
         } catch Errno.noSuchFileOrDirectory, Errno.connectionRefused {
-            throw ServiceFailure(description: "\(path): no service listens there")
+            throw ServiceFailure("\(path): no service listens there")
         } catch {
-            throw ServiceFailure(description: "\(path): \(error)")
+            throw ServiceFailure("\(path): \(error)")
         }
     }
 

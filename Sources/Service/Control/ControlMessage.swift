@@ -8,7 +8,7 @@ public struct ControlRequest: Codable, Equatable, Sendable {
     public enum Command: String, Codable, CaseIterable, Sendable {
         /// Everything that there is to see.
         case status
-        /// The same as OpenMetrics text.
+        /// The same in Prometheus' text format.
         case metrics
         /// Needs `unit`, as `--lun` has it.
         case addUnit = "lun-add"

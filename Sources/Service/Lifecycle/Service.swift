@@ -42,7 +42,7 @@ public enum Service {
             try supervisor.start(configuration)
             try supervisor.runUntilStopped()
         } catch {
-            throw ServiceFailure(description: "\(error)")
+            throw ServiceFailure("\(error)")
         }
     }
 }
@@ -52,10 +52,6 @@ public struct ServiceFailure: Error, CustomStringConvertible {
     public let description: String
 
     public init(_ description: String) {
-        self.description = description
-    }
-
-    init(description: String) {
         self.description = description
     }
 }

@@ -6,8 +6,8 @@ import Logging
 
 /// The main thread: starts the device threads, waits for signals, and ends everything in time.
 ///
-/// It talks to a device only by posting work to its thread, and hears from it only through a
-/// `StopGate`.
+/// It talks to a device only by posting work to its thread, and hears from it only what that leaves
+/// for it: in a `StopGate` that it has drained, in an `AnswerBox` what it was asked (`Inquiries`).
 final class Supervisor {
     /// How long the devices may drain after SIGTERM.
     private static let drainTime = Duration.milliseconds(600)
