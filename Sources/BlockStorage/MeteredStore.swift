@@ -78,6 +78,8 @@ public final class MeteredStore: BlockStore {
                 TokenBucket(perSecond: $0, burst: newValue.byteBurst, now: now)
             }
             state.value.isLimited = state.value.operations != nil || state.value.bytes != nil
+            // It was set by the old limits.
+            cancelTimer()
             resume()
         }
     }
@@ -215,9 +217,13 @@ public final class MeteredStore: BlockStore {
     /// Passes on what waits, then ends the store.
     public func close() {
         releaseWaiting()
+        cancelTimer()
+        store.close()
+    }
+
+    private func cancelTimer() {
         if let timer = state.value.timer { loop.cancel(timer) }
         state.value.timer = nil
-        store.close()
     }
 }
 

@@ -125,6 +125,20 @@ struct MeteredStoreTests {
         #expect(bench.inner.pendingCount == 100)
     }
 
+    @Test("has what waits go on by higher limits at once, not when the old ones would have let it")
+    func raised() throws {
+        let bench = try Bench()
+        bench.meter.limits = StoreLimits(bytesPerSecond: 1, byteBurst: 1)
+        bench.submit(.read, 0..<4, byteCount: 4096)
+        #expect(bench.inner.pendingCount == 1)
+        bench.meter.limits = StoreLimits(bytesPerSecond: 40_960, byteBurst: 4096)
+        #expect(bench.inner.pendingCount == 2)
+        try bench.pass(.milliseconds(101))
+        #expect(bench.inner.pendingCount == 3)
+        try bench.pass(.milliseconds(101))
+        #expect(bench.inner.pendingCount == 4)
+    }
+
     @Test("lets everything go for a queue that stops, and keeps its limits")
     func release() throws {
         let bench = try Bench()

@@ -80,6 +80,25 @@ struct InquiryTests {
         #expect(Array(answer.sense[15..<18]) == [0xC9, 0, 1], "field pointer: byte 1, bit 1")
     }
 
+    @Test("is answered with the unit's number in the CDB, as SCSI-2 has it", arguments: 0...7)
+    func legacyLUN(number: UInt8) {
+        let bits = number << 5
+        let initiator = Initiator()
+        let plain = initiator.send([0x12, 0, 0, 0, 36, 0], in: 36)
+        #expect(plain.status == .good)
+        #expect(initiator.send([0x12, bits, 0, 0, 36, 0], in: 36).data == plain.data)
+        let page = initiator.send([0x12, bits | 1, 0xB1, 0, 255, 0], in: 255)
+        #expect(page.status == .good && page.data[1] == 0xB1)
+        let absent = LUNAddress(rawValue: 0x0500_0001)
+        let answer = initiator.send([0x12, bits, 0, 0, 36, 0], in: 36, to: absent)
+        #expect(answer.status == .good && answer.data.first == 0x7F)
+        #expect(initiator.send([0, bits, 0, 0, 0, 0]).status == .good)
+        // SEND DIAGNOSTIC has the self-test code there.
+        if number > 0 {
+            #expect(initiator.send([0x1D, bits, 0, 0, 0, 0]).fixedSense == [5, 0x24, 0])
+        }
+    }
+
     @Test("of an absent unit says qualifier 3 and type 1Fh")
     func absentUnit() {
         let address = LUNAddress(rawValue: 0x0500_0001)

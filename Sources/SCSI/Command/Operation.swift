@@ -55,10 +55,20 @@ struct Operation: Sendable {
         cdb.operationCode == code && (serviceAction == nil || serviceAction == cdb.serviceAction)
     }
 
+    /// The bits of byte 1 in which SCSI-2 has the number of the logical unit.
+    static let legacyLUNBits: UInt8 = 0xE0
+
+    /// Whether the number of the logical unit may stand in byte 1.
+    ///
+    /// Linux, which takes a new target for one of SCSI-2 until that has answered, puts it there; the
+    /// CDBs of 6 bytes but one have nothing else in its place.
+    private var mayNameLUN: Bool { code < 0x20 && code != OperationCode.sendDiagnostic }
+
     /// The first field that is not zero and should be.
     func illegalField(of cdb: CDB) -> Sense? {
         for byte in 1..<usage.count {
-            let illegal = cdb[byte] & ~usage[byte]
+            var illegal = cdb[byte] & ~usage[byte]
+            if byte == 1, mayNameLUN { illegal &= ~Self.legacyLUNBits }
             if illegal != 0 {
                 return .invalidFieldInCDB(
                     byte: byte, bit: UInt8(7 - illegal.leadingZeroBitCount))

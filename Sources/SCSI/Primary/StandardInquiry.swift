@@ -35,7 +35,9 @@ enum StandardInquiry {
 
     private static func answer(_ index: Int, in commands: CommandTable, peripheral: UInt8) {
         let cdb = commands[index].cdb
-        if cdb[1] & ~1 != 0 { return commands.fail(index, .invalidFieldInCDB(byte: 1)) }
+        if cdb[1] & ~(Operation.legacyLUNBits | 1) != 0 {
+            return commands.fail(index, .invalidFieldInCDB(byte: 1))
+        }
         // Neither has vital product data beyond the list of the pages.
         let wantsPage = cdb[1] & 1 != 0
         if cdb[2] != 0 { return commands.fail(index, .invalidFieldInCDB(byte: 2)) }
