@@ -40,4 +40,15 @@ public protocol VirtioDevice: AnyObject {
     /// The driver has gone or starts anew (virtio 1.3 §2.4): forget everything that belongs to it.
     /// Every queue has been stopped before.
     func reset()
+
+    /// Who serves a queue on another thread; nil when the device does so itself, on its own.
+    ///
+    /// Does not change while a transport knows the device. For a queue with a server the transport
+    /// calls `startQueue`, `driverNotified`, `stopQueue` and `expediteStop` there, not here.
+    func server(ofQueueAt index: Int) -> QueueServerAddress?
+}
+
+extension VirtioDevice {
+    /// Every queue is served on the device's own thread.
+    public func server(ofQueueAt index: Int) -> QueueServerAddress? { nil }
 }
