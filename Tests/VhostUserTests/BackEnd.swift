@@ -23,6 +23,8 @@ final class BackEnd {
     let clock = ManualClock()
     let loop: EventLoop
     let device: EchoDevice
+    /// Who serves the device's queues in its place; see `Placement`.
+    let queueServers: [EchoServer]
     let log = LogRecorder()
     let path: String
     private(set) var server: VhostUserServer
@@ -37,7 +39,12 @@ final class BackEnd {
         let folder = ProcessEnvironment.variable("TMPDIR") ?? "/tmp"
         path = folder + "/vhost-user-\(getpid())-\(number).socket"
         loop = try EventLoop(clock: clock)
-        device = EchoDevice(features: features, queueCount: queueCount)
+        let (clock, device) = (clock, EchoDevice(features: features, queueCount: queueCount))
+        self.device = device
+        queueServers = try (0..<(Placement.current == .servers ? 2 : 0)).map { _ in
+            EchoServer(loop: try EventLoop(clock: clock), device: device)
+        }
+        device.servers = queueServers.map(\.address)
         guard let address = UnixAddress(path: path) else { throw FrontEndError.closed }
         server = try VhostUserServer(
             loop: loop, device: device, listener: try UnixListener(address), options: options,
@@ -47,14 +54,26 @@ final class BackEnd {
     /// A front-end that is connected and gives the back-end its turns.
     func connect() throws -> FrontEnd {
         let frontEnd = try FrontEnd(path: path)
-        let loop = loop
-        frontEnd.pump = { try loop.turn(waitingAtMost: .milliseconds(1)) }
+        let (loop, servers) = (loop, queueServers)
+        frontEnd.pump = {
+            for server in servers { try server.loop.turn(waitingAtMost: .zero) }
+            try loop.turn(waitingAtMost: .milliseconds(1))
+        }
         try turn()
         return frontEnd
     }
 
-    /// Turns the loop until nothing more is to be done.
+    /// Turns the loops until nothing more is to be done.
     func turn() throws {
+        for _ in 0..<6 {
+            try loop.turn(waitingAtMost: .zero)
+            for server in queueServers { try server.loop.turn(waitingAtMost: .zero) }
+        }
+        try turnAlone()
+    }
+
+    /// Turns the device's own loop; whoever else serves its queues is busy.
+    func turnAlone() throws {
         for _ in 0..<6 { try loop.turn(waitingAtMost: .zero) }
     }
 

@@ -5,7 +5,7 @@ import FrontEnd
 import Sessions
 import Testing
 
-@Suite("A ring that the driver broke")
+@Suite("A ring that the driver broke", .everyPlacement)
 struct BrokenRingTests {
     @Test("is told to the front-end when the device looks at it by itself, without a kick")
     func lookedAtByTheDevice() throws {
@@ -18,6 +18,7 @@ struct BrokenRingTests {
             RawDescriptor(address: 0xdead_0000, length: 16, flags: RawDescriptor.indirect)
         ])
         guest.backEnd.device.driverNotified(queueAt: 0)
+        try guest.backEnd.turn()
         #expect(guest.ring.error.take() == 1)
         #expect(guest.backEnd.log.lines(saying: "driver broke a ring").count == 1)
     }

@@ -10,7 +10,7 @@ import Virtio
 
 @testable import VhostUser
 
-@Suite("A request that waits for what is in flight")
+@Suite("A request that waits for what is in flight", .everyPlacement)
 struct DrainTests {
     /// A guest with a buffer in flight on ring 0, or on every ring.
     private func busyGuest(

@@ -9,7 +9,7 @@ import Virtio
 
 @testable import VhostUser
 
-@Suite("The memory of a session")
+@Suite("The memory of a session", .everyPlacement)
 struct SessionMemoryTests {
     /// A guest with two regions; the rings lie in the first, buffers where the test puts them.
     private func guest(_ vmm: KnownVMM = .qemuTenSCSI) throws -> Guest {
@@ -92,6 +92,7 @@ struct SessionMemoryTests {
         try guest.frontEnd.synchronize()
         #expect(guest.backEnd.server.orphanCount == 1)
         guest.backEnd.device.complete()
+        try guest.backEnd.turn()
         #expect(guest.backEnd.server.orphanCount == 0)
     }
 
@@ -134,6 +135,7 @@ struct SessionMemoryTests {
         // The ring's addresses are the old ones: it waits until they fit again.
         #expect(try guest.echo([2]) == [])
         try guest.frontEnd.require(.setMemoryTable(guest.memory))
+        try guest.backEnd.turn()
         #expect(try guest.echoes() == [[2]])
     }
 
@@ -229,7 +231,7 @@ struct SessionMemoryTests {
     }
 }
 
-@Suite("A front-end that shares no memory")
+@Suite("A front-end that shares no memory", .everyPlacement)
 struct NoSharedMemoryTests {
     private let advice =
         "front-end shared no memory: add "

@@ -44,7 +44,7 @@ enum KnownVMM: CaseIterable {
     }
 }
 
-@Suite("The orders of known front-ends")
+@Suite("The orders of known front-ends", .everyPlacement)
 struct ReplayTests {
     @Test("serve a first request", arguments: KnownVMM.withFormats)
     func firstRequest(_ vmm: KnownVMM, _ format: RingFormat) throws {

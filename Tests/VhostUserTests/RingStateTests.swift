@@ -64,7 +64,7 @@ final class HandLedGuest {
     }
 }
 
-@Suite("A ring of a session")
+@Suite("A ring of a session", .everyPlacement)
 struct RingStateTests {
     @Test("is enabled by SET_FEATURES without bit 30, and has no other switch")
     func withoutProtocolFeatures() throws {
@@ -283,7 +283,7 @@ struct RingStateTests {
     }
 }
 
-@Suite("The descriptors of a ring")
+@Suite("The descriptors of a ring", .everyPlacement)
 struct RingDescriptorTests {
     @Test("are an eventfd for kicks, which is never read")
     func kickIsNotRead() throws {

@@ -104,6 +104,33 @@ struct GuestMemoryTests {
         #expect(error(0x9999_0000, 1) as? GuestMemoryError == .tooManyRegions(limit: 512))
     }
 
+    @Test("has views with the same regions, which know of later ones when they are told")
+    func views() throws {
+        let memory = try memory((0x4000, 0x2000), (0x8000, 0x1000))
+        let view = memory.makeView()
+        #expect(view.regions == memory.regions)
+        #expect(pieces(view, 0x5000, 0x1000) == [0x1000])
+        try memory.insert(region(0x6000, 0x2000), mapping: try mapping(0x2000))
+        #expect(pieces(view, 0x5000, 0x2000) == nil)
+        view.follow(memory.makeView())
+        #expect(view.regions == memory.regions)
+        #expect(pieces(view, 0x5000, 0x4000) == pieces(memory, 0x5000, 0x4000))
+    }
+
+    @Test("lives for as long as a view of it does")
+    func keptByView() throws {
+        var memory: GuestMemory? = try memory((0x4000, 0x1000))
+        weak let kept = memory
+        var view = memory?.makeView()
+        var next = view?.makeView()
+        memory = nil
+        #expect(kept != nil)
+        view = nil
+        #expect(next.map { pieces($0, 0x4000, 0x1000) } == [0x1000])
+        next = nil
+        #expect(kept == nil)
+    }
+
     @Test("finds every one of many regions, however they were inserted and removed")
     func manyRegions() throws {
         let memory = GuestMemory()

@@ -14,42 +14,42 @@ final class Drain: TimerHandler, DeferredWork {
     /// A queue that was stopped.
     struct Entry {
         let ring: Ring
-        let queue: Virtqueue
-        fileprivate(set) var isDrained = false
+        let run: RingRun
     }
 
     private static let expediteTag = 0
     private static let abandonTag = 1
 
     private let loop: EventLoop
-    private let device: any VirtioDevice
     private let orphanage: Orphanage
     private(set) var entries: [Entry] = []
     private var timers: [TimerToken] = []
     private var completion: (() -> Void)?
     /// Whether the wait was given up.
     private(set) var isAbandoned = false
+    /// Queues that have to be cut off before the wait ends that was given up.
+    private var cutOffCount = 0
+    /// Tells the waits apart.
+    private var waitCount = 0
     var isWorkDeferred = false
 
-    init(loop: EventLoop, device: any VirtioDevice, orphanage: Orphanage) {
+    init(loop: EventLoop, orphanage: Orphanage) {
         self.loop = loop
-        self.device = device
         self.orphanage = orphanage
     }
 
     /// Whether every queue has drained.
-    var isDrained: Bool { entries.allSatisfy(\.isDrained) }
+    var isDrained: Bool { entries.allSatisfy(\.run.isDrained) }
 
     /// Whether a queue that has not drained lies in this memory.
     func uses(_ memory: GuestMemory) -> Bool {
-        entries.contains { !$0.isDrained && $0.queue.memory === memory }
+        entries.contains { !$0.run.isDrained && $0.run.memory === memory }
     }
 
     /// Waits for one queue more.
-    func add(_ ring: Ring, _ queue: Virtqueue) {
-        let position = entries.count
-        entries.append(Entry(ring: ring, queue: queue))
-        queue.whenDrained { self.drained(position) }
+    func add(_ ring: Ring, _ run: RingRun) {
+        entries.append(Entry(ring: ring, run: run))
+        run.whenDrained { self.drained() }
     }
 
     /// Starts to wait, or goes on with other limits.
@@ -72,30 +72,26 @@ final class Drain: TimerHandler, DeferredWork {
     }
 
     private func endWait() {
+        waitCount += 1
         for timer in timers { loop.cancel(timer) }
         timers = []
         completion = nil
     }
 
     private func expedite() {
-        for entry in entries where !entry.isDrained {
-            device.expediteStop(ofQueueAt: entry.ring.index)
-        }
+        for entry in entries where !entry.run.isDrained { entry.run.expedite() }
     }
 
-    /// Called from within `flush`, so that nothing is done here but to take note.
-    private func drained(_ position: Int) {
-        entries[position].isDrained = true
+    /// Called from within the device's work, so that nothing is done here but to take note.
+    private func drained() {
         guard isDrained else { return }
-        if isAbandoned {
-            orphanage.release(self)
-        } else if completion != nil {
-            loop.deferWork(self)
-        }
+        if isAbandoned { orphanage.release(self) }
+        if completion != nil { loop.deferWork(self) }
     }
 
     func performDeferredWork() {
-        finish()
+        // More may be waited for by now.
+        if isDrained { finish() }
     }
 
     func timerFired(tag: Int) {
@@ -103,18 +99,24 @@ final class Drain: TimerHandler, DeferredWork {
             expedite()
         } else if !isDrained {
             abandon()
-            finish()
         }
     }
 
-    /// What is still in flight may end, but the rings have to do with it no more.
+    /// What is still in flight may end, but the rings have to do with it no more; the wait is over
+    /// when that is so.
     private func abandon() {
         isAbandoned = true
         orphanage.adopt(self)
-        for entry in entries where !entry.isDrained {
-            entry.queue.detach()
-            entry.queue.notifier = nil
-        }
+        let left = entries.filter { !$0.run.isDrained }
+        cutOffCount = left.count
+        let wait = waitCount
+        for entry in left { entry.run.cutOff { self.cutOff(in: wait) } }
+    }
+
+    private func cutOff(in wait: Int) {
+        guard wait == waitCount else { return }
+        cutOffCount -= 1
+        if cutOffCount == 0 { finish() }
     }
 
     private func finish() {
@@ -132,12 +134,15 @@ final class Orphanage {
 
     /// Queues that are still in use.
     var queueCount: Int {
-        drains.reduce(0) { $0 + $1.entries.count { !$0.isDrained } }
+        drains.reduce(0) { $0 + $1.entries.count { !$0.run.isDrained } }
     }
 
     /// Whether requests in flight lie in this memory.
     func uses(_ memory: GuestMemory) -> Bool { drains.contains { $0.uses(memory) } }
 
-    fileprivate func adopt(_ drain: Drain) { drains.append(drain) }
+    fileprivate func adopt(_ drain: Drain) {
+        if !drains.contains(where: { $0 === drain }) { drains.append(drain) }
+    }
+
     fileprivate func release(_ drain: Drain) { drains.removeAll { $0 === drain } }
 }

@@ -14,6 +14,9 @@
 // everything that gives it back makes a new queue there. So a kick while the ring is disabled is
 // not lost: the device looks at every ring that starts. A configuration of a ring that is started
 // and disabled stops it without a message (user-mode-linux never sends GET_VRING_BASE).
+//
+// The queue itself, and what its driver's kicks lead to, is with the ring's other half, on the thread
+// that serves the queue: see `RingSeat`.
 
 import LinuxIO
 import SystemPackage
@@ -27,13 +30,10 @@ protocol RingHandler: AnyObject {
     func ringBroke(_ ring: Ring, _ error: VirtqueueError)
 }
 
-/// One ring as the front-end has set it up, and its queue while it runs.
+/// One ring as the front-end has set it up, and the run of its queue.
 ///
 /// Lives on its device's thread.
 final class Ring {
-    /// How long a polled ring is left alone when there was nothing in it.
-    private static let pollInterval = Duration.milliseconds(1)
-
     let index: Int
     var configuration = RingConfiguration()
     /// SET_VRING_ENABLE.
@@ -46,23 +46,22 @@ final class Ring {
     var stoppedBase: UInt32?
     /// Whether the driver broke the ring; it stays so until it is stopped.
     private(set) var isBroken = false
-    /// Whether the driver is to be signalled once when that becomes possible, because it may have
-    /// missed the last signal before the ring stopped.
-    private var owesSignal = false
     var logGate = LogGate()
 
-    private(set) var queue: Virtqueue?
+    /// The run that has begun and was not ended; nil while there is none.
+    private var run: RingRun?
+    private var runCount = 0
     private(set) var call: CallNotifier?
     private var error: EventCounter?
-    private var kick: EventCounter?
-    private var kickRegistration: Registration?
-    private var isKickDrained = false
-    private(set) var isPolled = false
-    private var pollTimer: TimerToken?
+    /// Tells the kick descriptors apart that there have been.
+    private var kickNumber = 0
+    /// Who waits until the seat knows of more memory, in order.
+    private var memoryWaiters: [() -> Void] = []
 
     private let loop: EventLoop
-    private let device: any VirtioDevice
     private weak var handler: (any RingHandler)?
+    private lazy var seat = makeSeat()
+    private let device: any VirtioDevice
 
     init(index: Int, loop: EventLoop, device: any VirtioDevice, handler: any RingHandler) {
         self.index = index
@@ -71,33 +70,69 @@ final class Ring {
         self.handler = handler
     }
 
-    // MARK: Running
-
-    /// The ring has everything: from now on the device serves its queue.
-    func run(_ queue: Virtqueue, owesSignal: Bool) {
-        self.queue = queue
-        self.owesSignal = owesSignal
-        hasRun = true
-        queue.whenBroken { [weak self] error in self?.breaks(error) }
-        device.startQueue(queue, at: index)
-        paySignal()
-        device.driverNotified(queueAt: index)
-        if isPolled { schedulePoll(after: Self.pollInterval) }
+    private func makeSeat() -> SeatPost {
+        if let server = device.server(ofQueueAt: index) {
+            let ring = OwnerAddress(self, mailbox: loop.mailbox)
+            return .away(server, SeatPlace(index: index, ring: ring))
+        }
+        return .here(
+            RingSeat(
+                index: index, handler: device, loop: loop, ring: OwnerAddress(self, mailbox: nil)))
     }
 
-    /// Takes the queue away; the device is told to stop it.
-    func endRun() -> Virtqueue? {
-        guard let queue else { return nil }
-        self.queue = nil
-        cancelPoll()
-        device.stopQueue(at: index)
-        return queue
+    /// Whether the queue is served on another thread.
+    var isServedElsewhere: Bool { seat.isAway }
+
+    // MARK: Running
+
+    /// Whether there is a queue.
+    var isRunning: Bool { run != nil }
+
+    /// What the queue's buffers are to lie in: the memory itself, or a view for another thread.
+    func queueMemory(_ memory: GuestMemory) -> GuestMemory {
+        isServedElsewhere ? memory.makeView() : memory
+    }
+
+    /// The ring has everything: from now on its queue is served.
+    ///
+    /// - Parameters:
+    ///   - queue: nobody else has used it.
+    ///   - memory: the session's.
+    ///   - owesSignal: whether the driver is to be signalled once.
+    func run(_ queue: Virtqueue, memory: GuestMemory, owesSignal: Bool) {
+        runCount += 1
+        let run = RingRun(
+            runCount, memory: memory, seat: seat,
+            mailbox: isServedElsewhere ? loop.mailbox : nil)
+        self.run = run
+        hasRun = true
+        let start = Handover(
+            RingSeat.Start(
+                number: run.number, queue: queue, call: call, owesSignal: owesSignal,
+                run: run.address))
+        seat.post { seat in
+            if let start = start.take() { seat.start(start) }
+        }
+    }
+
+    /// Takes the queue away; whoever serves it is told to stop it.
+    func endRun() -> RingRun? {
+        guard let run else { return nil }
+        self.run = nil
+        seat.post { [number = run.number] in $0.stop(number) }
+        return run
     }
 
     /// Keeps where a queue ended.
-    func keepBase(of queue: Virtqueue) {
-        configuration.base = queue.base
-        stoppedBase = queue.base
+    func keepBase(of run: RingRun) {
+        guard let base = run.base else { return }
+        configuration.base = base
+        stoppedBase = base
+    }
+
+    /// The driver broke the queue of a run.
+    func runBroke(_ number: Int, _ reason: VirtqueueError) {
+        if run?.number == number { breaks(reason) }
     }
 
     /// Marks the ring broken, and says so to the front-end.
@@ -129,28 +164,46 @@ final class Ring {
         stoppedBase = nil
     }
 
+    /// Gives the seat up: nothing more is done with this ring.
+    func close() {
+        seat.close()
+    }
+
+    // MARK: The running queue
+
+    /// Whether writes to the ring itself are recorded in the dirty log.
+    func setLogsRing(_ logsRing: Bool) {
+        seat.post { $0.setLogsRing(logsRing) }
+    }
+
+    /// Lets a queue on another thread know of regions that were added; calls `body` when it does.
+    func follow(_ memory: GuestMemory, _ body: @escaping () -> Void) {
+        memoryWaiters.append(body)
+        let view = Handover(memory.makeView())
+        seat.post { seat in
+            if let view = view.take() { seat.follow(view) }
+        }
+    }
+
+    /// The seat knows of more memory.
+    func memoryFollowed() {
+        guard !memoryWaiters.isEmpty else { return }
+        memoryWaiters.removeFirst()()
+    }
+
     // MARK: Signals to the driver and the front-end
 
     /// Uses another call descriptor from now on; nil for none.
     func setCall(_ descriptor: consuming OwnedDescriptor?) throws(Errno) {
-        guard let descriptor else {
+        if let descriptor {
+            try descriptor.setNonblocking()
+            call = CallNotifier(EventCounter(taking: descriptor))
+        } else {
             call = nil
-            queue?.notifier = nil
-            return
         }
-        try descriptor.setNonblocking()
-        let notifier = CallNotifier(EventCounter(taking: descriptor))
-        call = notifier
-        guard let queue else { return }
-        queue.notifier = notifier
-        queue.notifierChanged()
-        paySignal()
-    }
-
-    private func paySignal() {
-        guard owesSignal, let call else { return }
-        owesSignal = false
-        call.notifyDriver()
+        guard isRunning else { return }
+        let notifier = Handover(call)
+        seat.post { $0.setCall(notifier.take() ?? nil) }
     }
 
     /// Uses another error descriptor from now on; nil for none.
@@ -171,66 +224,40 @@ final class Ring {
 
 // MARK: Kicks
 
-extension Ring: EventHandler {
-    /// Whether the ring waits for kicks or polls.
-    var isArmed: Bool { kickRegistration != nil || isPolled }
-
+extension Ring {
     /// Waits for kicks on another descriptor from now on.
     ///
-    /// An eventfd is never read: an edge is reported for every write to it.
+    /// - Throws: the errno of a descriptor that cannot be waited for.
     func setKick(_ descriptor: consuming OwnedDescriptor) throws(Errno) {
         dropKick()
-        let kind = try descriptor.kind()
-        try descriptor.setNonblocking()
-        kickRegistration = try loop.add(
-            descriptor.rawValue, interest: [.readable, .edgeTriggered], handler: self)
-        isKickDrained = kind == .pipe || kind == .socket
-        kick = EventCounter(taking: descriptor)
+        let kick = try Kick(descriptor)
+        // Tried here, where the front-end can still be told.
+        let trial = try loop.add(
+            kick.counter.descriptor.rawValue, interest: [], handler: NobodyWaits())
+        loop.remove(trial)
+        seat.post { [kickNumber] in $0.watch(kick, number: kickNumber) }
     }
 
     /// Looks at the ring now and again, because there is no kick descriptor.
     func setPolled() {
         dropKick()
-        isPolled = true
-        if queue != nil { schedulePoll(after: Self.pollInterval) }
+        seat.post { $0.poll() }
     }
 
     /// Neither waits for kicks nor polls.
     func dropKick() {
-        if let kickRegistration { loop.remove(kickRegistration) }
-        kickRegistration = nil
-        kick = nil
-        isPolled = false
-        cancelPoll()
+        kickNumber += 1
+        seat.post { $0.unwatch() }
     }
 
-    func descriptorReady(_ readiness: Readiness, tag: Int) {
-        if isKickDrained { kick?.drain() }
-        if queue != nil {
-            device.driverNotified(queueAt: index)
-        } else {
-            handler?.ringKicked(self)
-        }
+    /// The driver kicked while there was no queue; called by the seat.
+    func kicked(_ number: Int) {
+        if number == kickNumber && !isRunning { handler?.ringKicked(self) }
+        seat.post { $0.kickWasSeen() }
     }
 }
 
-extension Ring: TimerHandler {
-    func timerFired(tag: Int) {
-        pollTimer = nil
-        guard isPolled, let queue else { return }
-        let base = queue.base
-        device.driverNotified(queueAt: index)
-        queue.suppressNotifications()
-        schedulePoll(after: queue.base == base ? Self.pollInterval : .zero)
-    }
-
-    private func schedulePoll(after delay: Duration) {
-        cancelPoll()
-        pollTimer = loop.setTimer(after: delay, handler: self)
-    }
-
-    private func cancelPoll() {
-        if let pollTimer { loop.cancel(pollTimer) }
-        pollTimer = nil
-    }
+/// Hears nothing: for a descriptor that is only tried.
+private final class NobodyWaits: EventHandler {
+    func descriptorReady(_ readiness: Readiness, tag: Int) {}
 }

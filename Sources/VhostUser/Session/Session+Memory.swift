@@ -20,16 +20,32 @@ extension Session {
 
     /// VHOST_USER_ADD_MEM_REG.
     ///
-    /// Running rings run on, and those that waited for memory start.
+    /// Running rings run on, and those that waited for memory start. Acknowledged when the threads
+    /// of all queues know the region.
     func addMemoryRegion(
-        _ region: RegionDescription, _ descriptors: ReceivedDescriptors
+        _ region: RegionDescription, _ descriptors: ReceivedDescriptors, _ exchange: Exchange
     ) throws(VhostUserError) -> Outcome {
         guard let descriptor = descriptors.take() else {
             throw .illegalDescriptorCount(.addMemoryRegion, count: descriptors.count)
         }
         try memory.add(region, descriptor: descriptor)
         startReadyRings()
-        return .done
+        let followers = rings.filter { $0.isServedElsewhere && $0.isRunning }
+        if followers.isEmpty { return .done }
+        var awaited = followers.count
+        for ring in followers {
+            ring.follow(memory.guestMemory) { [self] in
+                awaited -= 1
+                if awaited == 0 { regionIsKnown(exchange) }
+            }
+        }
+        return .pending
+    }
+
+    private func regionIsKnown(_ exchange: Exchange) {
+        if isEnding { return }
+        conclude(exchange, .done)
+        connection.release()
     }
 
     /// VHOST_USER_REM_MEM_REG: acknowledged when nothing in flight can touch the region.

@@ -26,11 +26,11 @@ extension Session {
         guard RingConfiguration.isAligned(addresses, deviceFeatures) else {
             throw .misalignedRing(index: ring.index)
         }
-        if let queue = ring.queue, let present = ring.configuration.addresses,
+        if ring.isRunning, let present = ring.configuration.addresses,
             present.describesSameRing(as: addresses)
         {
             ring.configuration.addresses = addresses
-            queue.logsRing = addresses.logsRing
+            ring.setLogsRing(addresses.logsRing)
             return .done
         }
         try idleRing(ring.index).configuration.addresses = addresses
@@ -169,14 +169,14 @@ extension Session {
 
 extension Session: RingHandler {
     /// Whether any ring has a queue.
-    var isRunning: Bool { rings.contains { $0.queue != nil } }
+    var isRunning: Bool { rings.contains(where: \.isRunning) }
 
     /// A ring that may be configured.
     ///
     /// One that ran and is disabled, or is broken, counts as stopped from then on.
     private func idleRing(_ index: Int) throws(VhostUserError) -> Ring {
         let ring = rings[index]
-        guard ring.queue == nil else { throw .ringRuns(index: index) }
+        guard !ring.isRunning else { throw .ringRuns(index: index) }
         if ring.hasRun || ring.isBroken { ring.stop() }
         return ring
     }
@@ -188,7 +188,7 @@ extension Session: RingHandler {
     /// Starts every ring that lacks nothing.
     func startReadyRings() {
         guard drain == nil, !isEnding, features != nil else { return }
-        for ring in rings where ring.queue == nil && ring.isStarted && ring.isEnabled {
+        for ring in rings where !ring.isRunning && ring.isStarted && ring.isEnabled {
             start(ring)
         }
         if owesConfigurationChange, isRunning { configurationChanged() }
@@ -204,13 +204,13 @@ extension Session: RingHandler {
         }
         do throws(VirtqueueError) {
             let queue = try Virtqueue(
-                configuration, memory: memory.guestMemory, notifier: ring.call)
+                configuration, memory: ring.queueMemory(memory.guestMemory), notifier: ring.call)
             if announcedFeatures != deviceFeatures {
                 announcedFeatures = deviceFeatures
                 device.featuresNegotiated(deviceFeatures)
             }
             let isResumed = !ring.hasRun && !ring.configuration.isFresh(deviceFeatures)
-            ring.run(queue, owesSignal: isResumed)
+            ring.run(queue, memory: memory.guestMemory, owesSignal: isResumed)
         } catch {
             ring.breaks(error)
         }
@@ -228,7 +228,7 @@ extension Session: RingHandler {
     func ringKicked(_ ring: Ring) {
         ring.isStarted = true
         startReadyRings()
-        if ring.hasRun && ring.isEnabled && ring.queue == nil && drain == nil && !ring.isBroken {
+        if ring.hasRun && ring.isEnabled && !ring.isRunning && drain == nil && !ring.isBroken {
             reportUnmapped(ring)
         }
     }

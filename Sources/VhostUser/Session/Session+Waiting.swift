@@ -35,9 +35,9 @@ extension Session {
     }
 
     private func stopQueues(of rings: [Ring]) -> Drain {
-        let drain = self.drain ?? Drain(loop: loop, device: device, orphanage: orphanage)
+        let drain = self.drain ?? Drain(loop: loop, orphanage: orphanage)
         for ring in rings {
-            if let queue = ring.endRun() { drain.add(ring, queue) }
+            if let run = ring.endRun() { drain.add(ring, run) }
         }
         return drain
     }
@@ -54,10 +54,10 @@ extension Session {
     /// The last signals go out, and each ring remembers where it was.
     private func keepBases(_ drain: Drain) {
         for entry in drain.entries {
-            if entry.isDrained { entry.queue.signal() }
-            entry.ring.keepBase(of: entry.queue)
+            if entry.run.isDrained { entry.run.settle() }
+            entry.ring.keepBase(of: entry.run)
         }
-        guard drain.isAbandoned else { return }
+        guard drain.isAbandoned, !drain.isDrained else { return }
         logger.critical(
             "requests are still in flight although the time to end them is over",
             metadata: ["queues": "\(orphanage.queueCount)"])
@@ -87,7 +87,10 @@ extension Session {
         keepBases(drain)
         self.drain = nil
         device.reset()
-        for ring in rings { ring.reset() }
+        for ring in rings {
+            ring.reset()
+            ring.close()
+        }
         rings = []
         memory.replace(with: GuestMemory())
         backEndChannel = nil

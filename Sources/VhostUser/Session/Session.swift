@@ -160,7 +160,7 @@ extension Session: ConnectionHandler {
         case .setConfiguration(let range, let bytes): try setConfiguration(range, bytes)
         case .resetDevice: try resetDevice(exchange)
         case .getMemorySlotCount: .integer(UInt64(MemoryTable.slotCount))
-        case .addMemoryRegion(let region): try addMemoryRegion(region, descriptors)
+        case .addMemoryRegion(let region): try addMemoryRegion(region, descriptors, exchange)
         case .removeMemoryRegion(let region): try removeMemoryRegion(region, exchange)
         }
     }

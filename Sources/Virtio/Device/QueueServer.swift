@@ -19,33 +19,39 @@
 
 public import LinuxIO
 
-/// Serves some of a device's queues on a thread of its own.
+/// Serves queues: a device, or whoever serves some of its queues in its place.
 ///
-/// A server lives on its loop's thread: everything here is called on it, never on the device's. For
-/// its queues it is called as a device is for those that the device serves itself
-/// (`VirtioDevice`); what is not named here (features, configuration, reset) stays the device's.
-public protocol QueueServer: AnyObject {
-    /// The loop that the server lives on. Does not change.
-    ///
-    /// The transport watches the driver's notifications there.
-    var loop: EventLoop { get }
-
-    /// A queue starts. The server keeps it until `stopQueue`; whatever buffers are in it already
-    /// are announced by `driverNotified`.
+/// Everything here is called on one thread, that of whoever serves.
+public protocol QueueHandler: AnyObject {
+    /// A queue starts. It is kept until `stopQueue`; whatever buffers are in it already are
+    /// announced by `driverNotified`.
     func startQueue(_ queue: Virtqueue, at index: Int)
 
     /// There may be new buffers in a queue that was started.
     func driverNotified(queueAt index: Int)
 
     /// A queue stops: take no more buffers from it, put every buffer that was taken as soon as it
-    /// is done, then forget the queue. The queue itself reports when it is drained.
+    /// is done, then forget the queue. The queue itself reports when it is drained
+    /// (`Virtqueue.whenDrained`).
     ///
-    /// Another queue may start at this index before that.
+    /// Where the wait for that was given up, another queue may start at this index before.
     func stopQueue(at index: Int)
 
     /// The time to drain is over: end every request of the stopped queue that can be ended without
     /// touching guest memory later.
     func expediteStop(ofQueueAt index: Int)
+}
+
+/// Serves some of a device's queues on a thread of its own.
+///
+/// A server lives on its loop's thread: everything here is called on it, never on the device's. For
+/// its queues it is called as a device is for those that the device serves itself; what is not named
+/// in `QueueHandler` (features, configuration, reset) stays the device's.
+public protocol QueueServer: QueueHandler {
+    /// The loop that the server lives on. Does not change.
+    ///
+    /// The transport watches the driver's notifications there.
+    var loop: EventLoop { get }
 }
 
 /// Where letters to a queue server go: what other threads may hold of it.

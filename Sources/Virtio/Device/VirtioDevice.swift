@@ -4,7 +4,7 @@
 ///
 /// A device belongs to one event loop's thread; every requirement is called on it. Who calls is the
 /// transport (a vhost-user session); a device does not know it.
-public protocol VirtioDevice: AnyObject {
+public protocol VirtioDevice: QueueHandler {
     /// What the device can do, ring features included. Does not change.
     var offeredFeatures: VirtioFeatures { get }
 
@@ -21,22 +21,6 @@ public protocol VirtioDevice: AnyObject {
     /// The driver has chosen features, before any queue starts.
     func featuresNegotiated(_ features: VirtioFeatures)
 
-    /// A queue starts. The device keeps it until `stopQueue`; whatever buffers are in it already
-    /// are announced by `driverNotified`.
-    func startQueue(_ queue: Virtqueue, at index: Int)
-
-    /// There may be new buffers in a queue that was started.
-    func driverNotified(queueAt index: Int)
-
-    /// A queue stops: take no more buffers from it, put every buffer that was taken as soon as it
-    /// is done, then forget the queue. The queue itself reports when it is drained
-    /// (`Virtqueue.whenDrained`).
-    func stopQueue(at index: Int)
-
-    /// The time to drain is over: end every request of the stopped queue that can be ended without
-    /// touching guest memory later.
-    func expediteStop(ofQueueAt index: Int)
-
     /// The driver has gone or starts anew (virtio 1.3 §2.4): forget everything that belongs to it.
     /// Every queue has been stopped before.
     func reset()
@@ -44,7 +28,7 @@ public protocol VirtioDevice: AnyObject {
     /// Who serves a queue on another thread; nil when the device does so itself, on its own.
     ///
     /// Does not change while a transport knows the device. For a queue with a server the transport
-    /// calls `startQueue`, `driverNotified`, `stopQueue` and `expediteStop` there, not here.
+    /// calls what `QueueHandler` names there, not here.
     func server(ofQueueAt index: Int) -> QueueServerAddress?
 }
 

@@ -4,7 +4,7 @@ public import LinuxIO
 
 /// The guest's memory, as far as the front-end shares it: regions in guest-physical addresses.
 ///
-/// One thread uses it, and the queues over it. A region stays mapped until it is removed; whoever
+/// One thread uses it, and the queues over it; queues of other threads have views (`makeView`). A region stays mapped until it is removed; whoever
 /// removes one has stopped everything that may still refer to it, and calls `revalidate` on the
 /// queues that go on.
 public final class GuestMemory {
@@ -29,8 +29,34 @@ public final class GuestMemory {
 
     /// The table, where the queues reach it without a retain.
     let table = Pinned(RegionTable())
+    /// Whose mappings these are, if they are another memory's; kept, and so they stay.
+    private let owner: GuestMemory?
 
-    public init() {}
+    public init() {
+        owner = nil
+    }
+
+    private init(viewOf owner: GuestMemory) {
+        self.owner = owner
+        table.value.become(viewOf: owner.table.value)
+    }
+
+    /// The same regions in a table of its own, for a queue of another thread.
+    ///
+    /// Called on this memory's thread; what is inserted here later is not in the view until `follow`
+    /// brings it. Nothing is removed here while a queue over a view has buffers in flight.
+    public func makeView() -> GuestMemory {
+        GuestMemory(viewOf: self)
+    }
+
+    /// Has the regions of a younger view of the same memory, where nothing that this one has is
+    /// missing.
+    ///
+    /// Called on this view's thread, between two turns of the queues over it: they go on.
+    public func follow(_ view: GuestMemory) {
+        precondition(owner != nil && owner === view.owner, "both are views of one memory")
+        table.value.become(viewOf: view.table.value)
+    }
 
     /// The regions, by guest address.
     public var regions: [Region] {

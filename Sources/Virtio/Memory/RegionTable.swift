@@ -4,7 +4,8 @@ import LinuxIO
 
 /// The regions of guest memory, sorted by guest address, and the way from there to ours.
 ///
-/// Two arrays run in parallel: `lookups` has what the data path needs, `mappings` owns the memory.
+/// Two arrays run in parallel: `lookups` has what the data path needs, `mappings` owns the memory,
+/// unless another table does, whose view this one is.
 ///
 /// SAFETY: both arrays have room for `capacity` elements, and no index reaches that.
 @safe struct RegionTable: ~Copyable {
@@ -27,7 +28,8 @@ import LinuxIO
     /// A region and its memory.
     private struct Mapping: ~Copyable {
         let region: GuestMemory.Region
-        let memory: MappedRegion
+        /// Nil where another table owns the memory.
+        let memory: MappedRegion?
     }
 
     private let lookups: UnsafeMutablePointer<Lookup>
@@ -236,6 +238,19 @@ extension RegionTable {
         unsafe (lookups + index).update(from: lookups + index + 1, count: following)
         count -= 1
         unsafe lookups[count] = nowhere
+        unsafe lastHit = lookups
+    }
+
+    /// Has the regions of another table from now on, over memory that stays the other's.
+    mutating func become(viewOf other: borrowing RegionTable) {
+        while count > 0 { remove(at: count - 1) }
+        for index in 0..<other.count {
+            // SAFETY: both tables have room for `capacity`, and this one is empty.
+            unsafe (mappings + index).initialize(
+                to: Mapping(region: other.region(at: index), memory: nil))
+            unsafe lookups[index] = other.lookups[index]
+        }
+        count = other.count
         unsafe lastHit = lookups
     }
 }

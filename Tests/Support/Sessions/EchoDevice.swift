@@ -21,6 +21,10 @@ public final class EchoDevice: VirtioDevice {
     public var holds = false
     /// Whether `expediteStop` ends what is held.
     public var obeysExpedite = true
+    /// Who serves the queues in turn, the first one queue 0; nobody: the device itself.
+    ///
+    /// To be set before a transport knows the device.
+    public var servers: [QueueServerAddress] = []
     /// What the driver chose last.
     public private(set) var features: VirtioFeatures?
     /// What happened, in order.
@@ -57,6 +61,10 @@ public final class EchoDevice: VirtioDevice {
     public func featuresNegotiated(_ features: VirtioFeatures) {
         self.features = features
         events.append("features")
+    }
+
+    public func server(ofQueueAt index: Int) -> QueueServerAddress? {
+        servers.isEmpty ? nil : servers[index % servers.count]
     }
 
     public func startQueue(_ queue: Virtqueue, at index: Int) {

@@ -23,6 +23,10 @@ public final class SessionFuzzer {
     private let pipe: Pipe
     private let device: EchoDevice
     private let server: VhostUserServer
+    /// Who serves the device's queues in its place, each on a loop of its own.
+    private let queueServers: [EchoServer]
+    /// Whether the first of them has no time at all.
+    private var isServerBusy = false
     private let path: String
     /// Descriptors that were open when they were counted first.
     private var descriptorCount: Int?
@@ -30,7 +34,12 @@ public final class SessionFuzzer {
     private var program = Program([])
 
     /// A server of its own, which all programs meet one after the other.
-    public init(name: String) throws {
+    ///
+    /// - Parameters:
+    ///   - name: of its socket.
+    ///   - queueServerCount: who serves the queues, by letters; none: the device itself.
+    /// - Throws: the errno of making the socket or the loops.
+    public init(name: String, queueServerCount: Int = 0) throws {
         _ = signal(SIGPIPE, SIG_IGN)
         let folder = ProcessEnvironment.variable("TMPDIR") ?? "/tmp"
         path = folder + "/vhost-user-fuzz-\(getpid())-\(name).socket"
@@ -45,6 +54,11 @@ public final class SessionFuzzer {
             features: [
                 .version1, .ringPacked, .indirectDescriptors, .eventIndex, .inOrder, .bit(1),
             ], queueCount: 3)
+        let (clock, device) = (clock, device)
+        queueServers = try (0..<queueServerCount).map { _ in
+            EchoServer(loop: try EventLoop(clock: clock), device: device)
+        }
+        device.servers = queueServers.map(\.address)
         guard let address = UnixAddress(path: path) else { throw Errno.fileNameTooLong }
         server = try VhostUserServer(
             loop: loop, device: device, listener: try UnixListener(address),
@@ -79,19 +93,26 @@ public final class SessionFuzzer {
         frontEnd.disconnect()
         try turn()
         frontEnd = try FrontEnd(path: path)
-        let loop = loop
-        frontEnd.pump = { try loop.turn(waitingAtMost: .zero) }
+        frontEnd.pump = { [unowned self] in try turnOnce() }
         try turn()
     }
 
     private func turn() throws {
-        for _ in 0..<3 { try loop.turn(waitingAtMost: .zero) }
+        for _ in 0..<(queueServers.isEmpty ? 3 : 6) { try turnOnce() }
+    }
+
+    private func turnOnce() throws {
+        try loop.turn(waitingAtMost: .zero)
+        for (number, server) in queueServers.enumerated() where number > 0 || !isServerBusy {
+            try server.loop.turn(waitingAtMost: .zero)
+        }
     }
 
     private func end(_ checkingDescriptors: Bool) throws -> String? {
         device.holds = false
         device.obeysExpedite = true
         device.isWritable = false
+        isServerBusy = false
         frontEnd.disconnect()
         try turn()
         device.complete()
@@ -131,7 +152,7 @@ public final class SessionFuzzer {
             case 14: return try readReplies()
             default: if program.next() % 8 == 0 { try connect() }
             }
-            try loop.turn(waitingAtMost: .zero)
+            try turnOnce()
         } catch FrontEndError.closed {
             try connect()
         }
@@ -215,7 +236,8 @@ public final class SessionFuzzer {
     }
 
     private func leadDevice() {
-        switch program.next() % 6 {
+        switch program.next() % (queueServers.isEmpty ? 6 : 7) {
+        case 6: isServerBusy.toggle()
         case 0: device.holds.toggle()
         case 1: device.obeysExpedite.toggle()
         case 2: device.complete()
