@@ -221,17 +221,18 @@ extension RingSeat: DeferredWork {
 extension RingSeat: EventHandler {
     /// Waits for kicks on another descriptor from now on.
     ///
-    /// Where the loop has no room for it, the ring is polled instead.
+    /// Where the loop has no room for it, the ring is started and polled instead.
     func watch(_ kick: Kick, number: Int) {
         unwatch()
+        kickNumber = number
         do throws(Errno) {
             kickRegistration = try loop.add(
                 kick.counter.descriptor.rawValue, interest: [.readable, .edgeTriggered],
                 handler: self)
             self.kick = kick
-            kickNumber = number
         } catch {
             poll()
+            if queue == nil { reportKick() }
         }
     }
 
@@ -247,6 +248,8 @@ extension RingSeat: EventHandler {
         if let kickRegistration { loop.remove(kickRegistration) }
         kickRegistration = nil
         kick = nil
+        // A kick that has not been told yet goes with its descriptor.
+        if kickReport == .repeated { kickReport = .underway }
         isPolled = false
         cancelPoll()
     }
@@ -273,7 +276,7 @@ extension RingSeat: EventHandler {
     func kickWasSeen() {
         let isRepeated = kickReport == .repeated
         kickReport = .none
-        if isRepeated && kickRegistration != nil { reportKick() }
+        if isRepeated { reportKick() }
     }
 }
 
