@@ -15,6 +15,18 @@ public struct StoreFigures: Equatable, Sendable, Codable {
     public var latency = LatencyHistogram()
 
     public init() {}
+
+    /// Adds what another part of the same store was asked to do.
+    public mutating func add(_ other: StoreFigures) {
+        readCount += other.readCount
+        readByteCount += other.readByteCount
+        writeCount += other.writeCount
+        writtenByteCount += other.writtenByteCount
+        flushCount += other.flushCount
+        discardCount += other.discardCount
+        delayedCount += other.delayedCount
+        latency.add(other.latency)
+    }
 }
 
 /// How many requests took at most how long.
@@ -36,6 +48,12 @@ public struct LatencyHistogram: Equatable, Sendable, Codable {
         let bucket = Self.bounds.firstIndex { microseconds <= $0 } ?? Self.bounds.count
         counts[bucket] += 1
         total += microseconds
+    }
+
+    /// Adds the requests of another histogram.
+    public mutating func add(_ other: LatencyHistogram) {
+        for bucket in counts.indices { counts[bucket] += other.counts[bucket] }
+        total += other.total
     }
 
     /// Requests in all buckets.

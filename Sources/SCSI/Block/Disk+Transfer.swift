@@ -13,38 +13,17 @@ extension Disk {
     /// - Returns: false when it is not one of those, and nothing was done.
     @inline(__always)
     func transferPlainly(_ index: Int, in commands: CommandTable) -> Bool {
-        let cdb = commands[index].cdb
-        switch cdb.operationCode {
-        case OperationCode.read10, OperationCode.write10:
-            // DPO and FUA of byte 1, and the group number, may be set.
-            guard cdb.head & 0x00E7_0000_0000_C000_00FF_0000_0000_0000 == 0,
-                commands[index].cdbByteCount >= 10
-            else { return false }
-            return transferPlainly(
-                index, in: commands, first: UInt64(cdb.uint32(at: 2)),
-                count: UInt64(cdb.uint16(at: 7)),
-                isRead: cdb.operationCode == OperationCode.read10)
-        case OperationCode.read16, OperationCode.write16:
-            guard cdb.head & 0x00E7_0000_0000_0000_0000_0000_0000_C0FF == 0,
-                commands[index].cdbByteCount >= 16
-            else { return false }
-            return transferPlainly(
-                index, in: commands, first: cdb.uint64(at: 2), count: UInt64(cdb.uint32(at: 10)),
-                isRead: cdb.operationCode == OperationCode.read16)
-        default:
-            return false
-        }
-    }
-
-    @inline(__always)
-    private func transferPlainly(
-        _ index: Int, in commands: CommandTable, first: UInt64, count: UInt64, isRead: Bool
-    ) -> Bool {
-        let blockCount = state.value.geometry.blockCount
+        guard
+            let transfer = PlainTransfer(
+                commands[index].cdb, byteCount: commands[index].cdbByteCount)
+        else { return false }
+        let first = transfer.first
+        let count = transfer.count
+        let isRead = transfer.isRead
         let byteCount = Int(truncatingIfNeeded: count << state.value.blockShift)
         let bufferByteCount =
             isRead ? commands[index].dataInByteCount : commands[index].dataOutByteCount
-        guard count > 0, count <= blockCount, first <= blockCount &- count,
+        guard transfer.isWithin(blockCount: state.value.geometry.blockCount),
             byteCount == bufferByteCount, byteCount <= DiskLimits.transferByteCount,
             isRead || !isWriteProtected
         else { return false }

@@ -58,6 +58,8 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
         /// Whether something keeps the commands of every nexus off: then each goes the long way
         /// through the table.
         var isRestricted = false
+        /// Whether other threads may read and write the medium at times.
+        var hasGate = false
         var modes = DiskModes()
         /// Counts the changes of what is kept, by whatever service, and what it said of `kept`.
         var changes = SharedCounter.constant
@@ -101,6 +103,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     /// Takes the shape of the medium over as the store has it now.
     func takeGeometry() {
+        gateKeeper?.close()
         state.value.geometry = Self.geometry(of: store, physicalBlockSize: physicalBlockSize)
     }
 
@@ -116,6 +119,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     @inline(__always)
     public func execute(_ index: Int, in commands: CommandTable, over path: ITLNexus) {
+        if state.value.hasGate, waitsForGate(index, in: commands) { return }
         if path.isUnhindered, !state.value.isRestricted, !isStateStale,
             transferPlainly(index, in: commands)
         {
@@ -184,6 +188,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     var isWriteProtected: Bool { isReadOnly || state.value.modes.isSoftwareWriteProtected }
 
     public func reset() {
+        gateKeeper?.close()
         state.value.modes = savedModes ?? DiskModes()
         removalPreventers = []
         endReservation()
@@ -192,6 +197,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     // MARK: Nexuses
 
     public func attached(_ path: ITLNexus, commands: CommandTable) {
+        gateKeeper?.close()
         paths.append(path)
         table = commands
         state.value.commands = BorrowedReference(commands)
@@ -199,6 +205,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
     }
 
     public func detached(_ path: ITLNexus) {
+        gateKeeper?.close()
         nexusLost(path)
         paths.removeAll { $0 === path }
     }
@@ -223,6 +230,7 @@ public final class Disk: LogicalUnit, BlockRequestOwner {
 
     /// Ends the store after the requests that are under way.
     public func close() {
+        gateKeeper?.bar()
         forgetKeeper()
         store.close()
     }

@@ -81,6 +81,8 @@ public struct Command: ~Copyable {
     var extent = BlockExtent(first: 0, count: 0)
     /// Whether no other command may touch those blocks meanwhile.
     var isExclusive = false
+    /// Whether no other thread may touch the medium until the command has ended.
+    var holdsGate = false
     /// Requests of the store that are still under way.
     var pendingPartCount = 0
     /// How the first request of the store that failed ended.

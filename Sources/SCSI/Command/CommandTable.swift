@@ -78,6 +78,7 @@ public final class CommandTable {
         commands[index].movedByteCount = 0
         commands[index].pendingPartCount = 0
         commands[index].isExclusive = false
+        commands[index].holdsGate = false
         return index
     }
 
@@ -125,9 +126,15 @@ public final class CommandTable {
         commands[index].next = -1
         state.value.underWayCount &-= 1
         appendEnded(index)
+        if commands[index].holdsGate { letGateGo(index) }
         if let path = commands[index].path { path.with { $0.commandEnded(in: self) } }
         if state.value.hasAbortWaiters { tellAbortWaiters(of: index) }
         if state.value.underWayCount == 0 && state.value.keepsPaths { letPathsGo() }
+    }
+
+    @inline(never)
+    private func letGateGo(_ index: Int) {
+        commands[index].path?.with { $0.taskSet.gateKeeper?.letGo(index, in: self) }
     }
 
     @inline(__always)

@@ -18,6 +18,7 @@ extension Disk {
 
     /// To be called whenever a reservation, or something else that keeps commands off, comes or goes.
     func restrictionsChanged() {
+        gateKeeper?.close()
         var isRestricted = isMediumEjected
         if case .idle = sanitizing {} else { isRestricted = true }
         state.value.isRestricted = isRestricted

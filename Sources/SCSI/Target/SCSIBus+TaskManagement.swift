@@ -20,6 +20,17 @@ extension SCSIBus {
         if management.remainingCount == 0 { commands.end(management) }
     }
 
+    /// Who keeps other threads off the units that a function is about.
+    public func gateKeepers(
+        concernedBy function: TaskManagementFunction, address: LUNAddress
+    ) -> [GateKeeper] {
+        guard let path = resolve(address) else { return [] }
+        guard case .iTNexusReset = function else {
+            return [path.taskSet.gateKeeper].compactMap { $0 }
+        }
+        return path.target.paths.compactMap { $0.taskSet.gateKeeper }
+    }
+
     private func perform(
         _ function: TaskManagementFunction, address: LUNAddress, tag: UInt64,
         _ management: TaskManagement

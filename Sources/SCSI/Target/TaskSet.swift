@@ -20,15 +20,28 @@ public final class TaskSet {
         var waitingCount = 0
         var isStarting = false
         var mustLookAgain = false
+        var hasClosedGate = false
     }
 
     private let state = Cell(State())
+    /// Who keeps other threads off while something forbids them; nil where there are none.
+    var gateKeeper: GateKeeper?
 
     public init() {}
 
     /// Commands that have not started.
     @inline(__always)
     var waitingCount: Int { state.value.waitingCount }
+
+    /// Whether a command makes younger ones wait.
+    var isConstrained: Bool { state.value.constrainingCount > 0 }
+
+    /// Whether there is a gate for other threads, and it is closed.
+    @inline(__always)
+    var hasClosedGate: Bool {
+        get { state.value.hasClosedGate }
+        set { state.value.hasClosedGate = newValue }
+    }
 
     /// The oldest command; -1 when there is none.
     ///
@@ -50,7 +63,10 @@ public final class TaskSet {
         } else {
             state.value.first = index
         }
-        if commands[index].attribute == .ordered { state.value.constrainingCount &+= 1 }
+        if commands[index].attribute == .ordered {
+            state.value.constrainingCount &+= 1
+            gateKeeper?.close()
+        }
     }
 
     /// Takes a command out.
