@@ -36,7 +36,7 @@ import SystemPackage
     }
 
     private let context: AIOContext
-    private var descriptor: OwnedDescriptor?
+    private var descriptor: SharedDescriptor?
     let descriptorNumber: Int32
     let isBlockDevice: Bool
     /// What the kernel asks of transfers; nil when they go through the page cache.
@@ -94,7 +94,34 @@ import SystemPackage
         workerLane = context.port.makeLane()
         state = Cell(State(geometry: measured.blocks, refusesToWait: !measured.isBlockDevice))
         descriptorNumber = file.file.descriptor.rawValue
-        descriptor = file.takeDescriptor()
+        descriptor = SharedDescriptor(file.takeDescriptor())
+        self.context = context
+        context.attach(self)
+    }
+
+    /// What another loop needs for a store of its own on the same medium; nil when this one is closed.
+    public var twin: FileStoreTwin? {
+        guard let descriptor else { return nil }
+        return FileStoreTwin(
+            path: path, isReadOnly: isReadOnly, geometry: geometry, isBlockDevice: isBlockDevice,
+            alignment: alignment, descriptor: descriptor)
+    }
+
+    /// Makes a store for another loop on the medium of a store.
+    ///
+    /// It takes every block for one of the medium's: whoever submits to it knows the size.
+    public init(_ twin: FileStoreTwin, context: AIOContext) {
+        path = twin.path
+        isReadOnly = twin.isReadOnly
+        isBlockDevice = twin.isBlockDevice
+        alignment = twin.alignment
+        lane = twin.alignment == nil ? .workers : .kernel
+        workerLane = context.port.makeLane()
+        var geometry = twin.geometry
+        geometry.blockCount = UInt64(Int64.max) / UInt64(geometry.blockSize)
+        state = Cell(State(geometry: geometry, refusesToWait: !twin.isBlockDevice))
+        descriptorNumber = twin.descriptor.owned.rawValue
+        descriptor = twin.descriptor
         self.context = context
         context.attach(self)
     }
