@@ -36,7 +36,9 @@ let layers = [
     Layer("VirtioVsock", .data, imports: ["Virtio", "LinuxIO"], packages: [logging, system]),
     Layer("BlockStorage", .data, imports: ["LinuxIO"]),
     Layer("SCSI", .data, imports: ["BlockStorage", "LinuxIO"]),
-    Layer("VirtioSCSI", .data, imports: ["Virtio", "SCSI", "LinuxIO"], packages: [logging]),
+    Layer(
+        "VirtioSCSI", .data, imports: ["Virtio", "SCSI", "BlockStorage", "LinuxIO"],
+        packages: [logging]),
     Layer(
         "FileBackstore", .data, imports: ["BlockStorage", "LinuxIO", "CLibaio", "CLinux"],
         packages: [logging, system]),

@@ -73,18 +73,18 @@ extension SCSIDevice {
         guard let function = Self.function(UInt32(littleEndian: subtype)) else {
             return answer(request, .functionRejected)
         }
-        takeOlderRequests()
         let token = nextControlToken
         nextControlToken += 1
         controlRequests[token] = request
-        bus.manage(
-            function, address: LUNAddress(rawValue: UInt64(littleEndian: lun)),
-            tag: UInt64(littleEndian: tag), token: token)
+        let address = LUNAddress(rawValue: UInt64(littleEndian: lun))
+        withOlderRequestsTaken(for: function, address) { [bus] in
+            bus.manage(function, address: address, tag: UInt64(littleEndian: tag), token: token)
+        }
     }
 
     /// What the driver sent before the function is subject to it: commands that nobody has looked
     /// at yet must not run after they were reported aborted.
-    private func takeOlderRequests() {
+    func takeOlderRequests() {
         for queue in queues[Self.firstRequestQueue...] {
             if let queue { serveRequests(queue, budget: queue.queue.size) }
         }
@@ -110,7 +110,8 @@ extension SCSIDevice {
             guard let request = controlRequests.removeValue(forKey: management.token) else {
                 continue
             }
-            answer(request, Response(management.response))
+            let response = Response(management.response)
+            afterEarlierAnswers { [self] in answer(request, response) }
         }
     }
 

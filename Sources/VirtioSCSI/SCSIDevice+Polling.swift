@@ -8,7 +8,17 @@ import Virtio
 /// One that has run empty is watched: the loop looks at it in every turn, and its driver is asked to
 /// notify again only when the loop goes to sleep. The control queue and the event queue always
 /// notify.
-extension SCSIDevice {
+protocol QueuePolling: AnyObject {
+    /// Queues that are polled: their drivers need not notify.
+    var watchedQueues: [BorrowedReference<ServedQueue>] { get set }
+    /// Whether nothing is taken from the driver.
+    var isDraining: Bool { get }
+
+    /// Takes requests until there are no more, or enough for one turn.
+    func serveRequests(_ served: ServedQueue, budget: Int)
+}
+
+extension QueuePolling {
     /// Has the queue polled until the loop sleeps.
     func watch(_ served: ServedQueue) {
         if served.isWatched { return }
@@ -24,7 +34,7 @@ extension SCSIDevice {
     }
 
     /// Serves the queues that have something.
-    fileprivate func pollQueues() -> Bool {
+    func pollQueues() -> Bool {
         // What is not taken is no news: the loop is to sleep.
         if isDraining { return false }
         var isFound = false
@@ -33,7 +43,7 @@ extension SCSIDevice {
             watchedQueues[place].with { served in
                 guard served.hasNews else { return }
                 isFound = true
-                serveRequests(served, budget: Self.budget)
+                serveRequests(served, budget: SCSIDevice.budget)
             }
             place &+= 1
         }
@@ -41,7 +51,7 @@ extension SCSIDevice {
     }
 
     /// Asks the drivers to notify, and serves those that have gone on meanwhile.
-    fileprivate func armQueues() -> Bool {
+    func armQueues() -> Bool {
         var isFound = false
         for _ in 0..<watchedQueues.count {
             watchedQueues.removeFirst().with { served in
@@ -50,18 +60,18 @@ extension SCSIDevice {
                 guard served.isServed, !served.isUnfinished, served.queue.requestNotifications()
                 else { return }
                 isFound = true
-                serveRequests(served, budget: Self.budget)
+                serveRequests(served, budget: SCSIDevice.budget)
             }
         }
         return isFound
     }
 }
 
-/// What the loop polls, so that it does not keep the device alive.
+/// What the loop polls, so that it does not keep the device, or the server, alive.
 ///
-/// The device clears the reference when it goes.
-final class QueueWatcher: Pollable {
-    let device = Cell<BorrowedReference<SCSIDevice>?>(nil)
+/// Which clears the reference when it goes.
+final class QueueWatcher<Device: QueuePolling>: Pollable {
+    let device = Cell<BorrowedReference<Device>?>(nil)
 
     func poll() -> Bool { device.value?.with { $0.pollQueues() } ?? false }
 

@@ -34,11 +34,6 @@ extension SCSIDevice {
         loop.deferWork(self)
     }
 
-    /// Why no more requests were taken.
-    private enum TakeEnding {
-        case enough, emptyRing, lackOfPlaces, mistake
-    }
-
     /// Takes requests, at most as many as there is room for in `taken`, before the first is begun.
     ///
     /// So the processor has them at hand then: the driver's processor wrote them, and to wait for one
@@ -80,7 +75,7 @@ extension SCSIDevice {
 
     /// A place for a request; nil when as many are under way as may be.
     @inline(__always)
-    private func reserve() -> Int? {
+    func reserve() -> Int? {
         guard let index = bus.commands.reserve() else { return nil }
         while requests.count <= index { _ = requests.grow() }
         requests[index].pieces.removeAll()
@@ -149,7 +144,7 @@ extension SCSIDevice {
     @inline(__always)
     func answer(_ index: Int) {
         let senseByteCount = requests[index].senseByteCount
-        let pieces = requests[index].pieces.slice(requests[index].writablePieces)
+        let pieces = response(of: index)
         var senseLength = 0
         if commands[index].status == .checkCondition {
             let sense = commands[index].sense
@@ -170,8 +165,16 @@ extension SCSIDevice {
             index, writtenLength: ResponseHeader.byteCount &+ senseByteCount &+ moved)
     }
 
+    /// The device-writable pieces of a request, from the response on.
+    @inline(__always)
+    private func response(of index: Int) -> IOVectorSlice {
+        if let origin = requests[index].origin { return origin.response }
+        return requests[index].pieces.slice(requests[index].writablePieces)
+    }
+
     @inline(__always)
     private func giveBack(_ index: Int, writtenLength: Int) {
+        if requests[index].origin != nil { giveBackToServer(index, writtenLength: writtenLength) }
         requests[index].queue?.with { served in
             put(requests[index].bufferID, writtenLength: writtenLength, to: served)
         }
@@ -202,6 +205,11 @@ extension SCSIDevice {
         giveBack(index, writtenLength: 0)
         breakQueue(served, because: "a request has no room for its response")
     }
+}
+
+/// Why no more requests were taken.
+enum TakeEnding {
+    case enough, emptyRing, lackOfPlaces, mistake
 }
 
 /// A request between being taken and being begun.

@@ -10,7 +10,7 @@ public import Virtio
 /// Queue 0 is the control queue, queue 1 the event queue, the others are request queues. A request
 /// is taken from its queue, executed on the bus, and answered at the end of the turn of the loop in
 /// which it ended; what was answered in one turn is published together, and signalled once a queue.
-public final class SCSIDevice: VirtioDevice {
+public final class SCSIDevice: VirtioDevice, QueuePolling {
     /// Request queues that a device may have.
     public static let requestQueueLimit = 254
     /// Buffers taken from a queue before what has ended is answered and other queues get their turn.
@@ -33,7 +33,9 @@ public final class SCSIDevice: VirtioDevice {
     /// What the transport keeps of the commands of the bus, at the same indices.
     let requests: GrowingSlab<Request>
     private let state: Cell<State>
-    private let watcher = QueueWatcher()
+    private let watcher = QueueWatcher<SCSIDevice>()
+    /// Who serves request queues on other threads.
+    let servers = RequestServers()
     /// The requests that were taken together.
     let taken = Slab<TakenRequest>(count: SCSIDevice.budget) { _ in TakenRequest() }
     /// Task management under way, by token.
@@ -79,6 +81,8 @@ public final class SCSIDevice: VirtioDevice {
         var queue: BorrowedReference<ServedQueue>?
         /// The size of the response when the request was taken.
         var senseByteCount = 0
+        /// Where it came from, if a server has left it to the device.
+        var origin: RequestOrigin?
     }
 
     /// A device in front of a bus, which has no other transport.
@@ -161,13 +165,16 @@ public final class SCSIDevice: VirtioDevice {
         set {
             let isOver = state.value.isDraining && !newValue
             state.value.isDraining = newValue
+            servers.post { $0.isDraining = newValue }
             guard isOver else { return }
             for index in queues.indices { driverNotified(queueAt: index) }
         }
     }
 
     /// Commands that were taken and not answered yet.
-    public var underWayCount: Int { bus.commands.underWayCount }
+    public var underWayCount: Int {
+        max(0, bus.commands.underWayCount + servers.underWayCount - servers.executingCount)
+    }
 
     // MARK: What the device is
 
@@ -185,6 +192,7 @@ public final class SCSIDevice: VirtioDevice {
         guard configuration.write(bytes, at: offset) else { return false }
         layout.value.cdbByteCount = configuration.cdbByteCount
         layout.value.senseByteCount = configuration.senseByteCount
+        servers.setLayout(layout.value)
         return true
     }
 
@@ -230,6 +238,7 @@ public final class SCSIDevice: VirtioDevice {
         events = EventBacklog()
         configuration = SCSIConfiguration(requestQueueCount: configuration.requestQueueCount)
         layout.value = RequestLayout()
+        servers.setLayout(layout.value)
         bus.initiatorReset()
     }
 
@@ -265,6 +274,7 @@ extension SCSIDevice: DeferredWork {
         publish()
         isWorkDeferred = false
         if bus.commands.hasEnded { loop.deferWork(self) }
+        if servers.hasWaiting { executeWaiting() }
         resumeUnfinishedQueues()
         if !stoppedQueues.isEmpty { stoppedQueues.removeAll { $0.isFinished } }
     }
@@ -285,6 +295,7 @@ extension SCSIDevice: DeferredWork {
 
     private func publish() {
         while let queue = usedQueues.popLast() { queue.flush() }
+        if !servers.isEmpty { servers.giveBack() }
     }
 
     private func resumeUnfinishedQueues() {

@@ -9,6 +9,8 @@ import Virtio
 final class ServedQueue {
     let queue: Virtqueue
     let number: Int
+    /// Tells queues of one number apart, where that matters.
+    let serial: Int
 
     private struct State {
         var isStopping = false
@@ -21,9 +23,10 @@ final class ServedQueue {
 
     private let state = Cell(State())
 
-    init(_ queue: Virtqueue, number: Int) {
+    init(_ queue: Virtqueue, number: Int, serial: Int = 0) {
         self.queue = queue
         self.number = number
+        self.serial = serial
     }
 
     /// Whether buffers may be taken.

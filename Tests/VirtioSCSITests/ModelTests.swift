@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockStorage
 import Driver
 import Foundation
 import SCSI
@@ -13,11 +14,18 @@ final class ModelRun {
     var model = ModelDisk()
     var generator: CommandGenerator
 
-    init(_ format: RingFormat, seed: UInt64) throws {
-        guest = try SCSIGuest(format, blockCount: UInt64(ModelDisk.blockCount))
+    /// The queue of the next command.
+    var queue = 2
+
+    /// A run with so many servers beside the device, and a request queue for each of them, and one.
+    init(_ format: RingFormat, seed: UInt64, servers: Int = 0) throws {
+        guest = try SCSIGuest(
+            format, requestQueues: servers + 1, blockCount: UInt64(ModelDisk.blockCount),
+            servers: servers)
         generator = CommandGenerator(seed: seed)
         // The same disk at a second target: a second nexus.
         if let lun = LUN(0) { guest.bus.attach(guest.disk, target: 1, lun: lun) }
+        guest.addRoutes(target: 1)
         model.raise(1, [0x29, 0x00])
     }
 
@@ -56,21 +64,22 @@ final class ModelRun {
     }
 
     private func send(_ command: ModelDisk.Command) throws -> ModelDisk.Answer {
-        offer(command)
+        queue = 2 + generator.random.below(guest.servers.count + 1)
+        offer(command, queue: queue)
         for _ in 0..<10_000 {
             try guest.turn()
-            guard let response = try guest.reap().first else { continue }
+            guard let response = try guest.reap(queue: queue).first else { continue }
             return try Self.answer(response, to: command)
         }
         throw Difference(description: "\(command.cdb): no answer")
     }
 
-    func offer(_ command: ModelDisk.Command, attribute: UInt8 = 0, tag: Int = 0) {
+    func offer(_ command: ModelDisk.Command, attribute: UInt8 = 0, tag: Int = 0, queue: Int) {
         guest.offer(
             SCSIGuest.header(
                 command.cdb, lun: [1, UInt8(command.nexus), 0, 0, 0, 0, 0, 0], attribute: attribute),
             out: command.out.isEmpty ? [] : [command.out],
-            in: command.room == 0 ? [] : [command.room], tag: tag)
+            in: command.room == 0 ? [] : [command.room], queue: queue, tag: tag)
     }
 
     /// What came back, as the model has it.
@@ -119,5 +128,29 @@ struct ModelTests {
         let count = Self.commandCount / 2
         print("model, \(format) ring, together: \(count) commands, seed \(Self.seed)")
         try ModelRun(format, seed: Self.seed).sendTogether(commandCount: count)
+    }
+
+    @Test(
+        "answers them alike when other threads serve some queues", arguments: RingFormat.allCases,
+        [1, 3])
+    func agreesAmongServers(format: RingFormat, servers: Int) throws {
+        let count = Self.commandCount / 4
+        print("model, \(format) ring, \(servers) servers: \(count) commands, seed \(Self.seed)")
+        let run = try ModelRun(format, seed: Self.seed, servers: servers)
+        try run.send(commandCount: count)
+        // The servers have executed something by themselves, too.
+        let figures = try #require(run.guest.disk.gateKeeper?.gate.figures)
+        #expect(figures.readCount > 0 && figures.writeCount > 0)
+    }
+
+    @Test(
+        "answers them alike when many are under way at a server", arguments: RingFormat.allCases)
+    func agreesOnManyAtServer(format: RingFormat) throws {
+        let count = Self.commandCount / 4
+        print("model, \(format) ring, server, together: \(count) commands, seed \(Self.seed)")
+        let run = try ModelRun(format, seed: Self.seed, servers: 1)
+        try run.sendTogether(commandCount: count)
+        let figures = try #require(run.guest.disk.gateKeeper?.gate.figures)
+        #expect(figures.readCount > 0 && figures.writeCount > 0)
     }
 }

@@ -17,6 +17,9 @@ final class SCSIGuest {
     let bus: SCSIBus
     let device: SCSIDevice
     let disk: Disk
+    /// Servers of the device on loops of their own, which this thread turns, and their stores.
+    private(set) var servers: [RequestServer] = []
+    private(set) var twins: [MemoryStore] = []
     /// The control queue, the event queue, and the request queues.
     let rings: [any RingDriver]
     private(set) var queues: [Virtqueue] = []
@@ -38,7 +41,7 @@ final class SCSIGuest {
     init(
         _ format: RingFormat = .split, requestQueues: Int = 1, ringSize: Int = 128,
         features: UInt64 = 0b110, commandLimit: Int = 16384,
-        blockCount: UInt64 = 4096, pollLimit: Duration = .zero
+        blockCount: UInt64 = 4096, pollLimit: Duration = .zero, servers serverCount: Int = 0
     ) throws {
         memory = try TestMemory(byteCount: 32 << 20)
         deviceMemory = try memory.deviceMemory()
@@ -53,15 +56,59 @@ final class SCSIGuest {
         disk = Disk(store: store, identity: DiskIdentity(stableFrom: "guest"))
         device = SCSIDevice(
             loop: loop, bus: bus, requestQueueCount: requestQueues,
-            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            logger: Self.logger)
         var options = RingOptions(size: ringSize)
         options.region = 0
         let testMemory = memory
         rings = (0..<device.queueCount).map { _ in format.makeDriver(in: testMemory, options) }
+        try addServers(serverCount, pollLimit: pollLimit)
         if let lun = LUN(0) { bus.attach(disk, target: 0, lun: lun) }
+        addRoutes(target: 0)
         device.featuresNegotiated(VirtioFeatures(rawValue: rings[0].features | features))
         try start(0..<device.queueCount)
         _ = try send([0x03, 0, 0, 0, 18, 0], in: [18])
+    }
+
+    private static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+
+    private func addServers(_ count: Int, pollLimit: Duration) throws {
+        for number in 0..<count {
+            let loop = try EventLoop()
+            loop.pollLimit = pollLimit
+            let server = RequestServer(
+                loop: loop, link: RequestLink(number: number, device: device),
+                logger: Self.logger)
+            device.add(server.address)
+            servers.append(server)
+            twins.append(
+                MemoryStore(on: store.medium, geometry: store.geometry, loop: loop))
+        }
+        device.admitServers(to: disk)
+    }
+
+    /// Has the servers find the disk at LUN 0 of a target.
+    func addRoutes(target: UInt8) {
+        guard let gate = disk.gateKeeper?.gate, let lun = LUN(0) else { return }
+        for (number, server) in servers.enumerated() {
+            server.routes.insert(at: (target, lun), through: gate) {
+                DiskTwin(
+                    gate: gate, laneNumber: number, store: twins[number],
+                    blockShift: disk.blockShift)
+            }
+        }
+    }
+
+    /// The server of a queue; nil when the device serves it.
+    private func server(of queue: Int) -> RequestServer? {
+        if queue < 2 || servers.isEmpty { return nil }
+        let number = (queue - 2) % (servers.count + 1)
+        return number == 0 ? nil : servers[number - 1]
+    }
+
+    /// Notifies whoever serves a queue.
+    func notify(queue: Int) {
+        guard let server = server(of: queue) else { return device.driverNotified(queueAt: queue) }
+        server.driverNotified(queueAt: queue)
     }
 
     /// Starts queues, as a front-end does.
@@ -70,14 +117,36 @@ final class SCSIGuest {
             let queue = try Virtqueue(
                 rings[number].configuration, memory: deviceMemory, notifier: signals)
             queues.append(queue)
-            device.startQueue(queue, at: number)
-            device.driverNotified(queueAt: number)
+            if let server = server(of: number) {
+                server.startQueue(queue, at: number)
+            } else {
+                device.startQueue(queue, at: number)
+            }
+            notify(queue: number)
         }
     }
 
     /// A turn of the device's loop without waiting.
     func turn() throws {
         try loop.turn(waitingAtMost: .zero)
+        for server in servers { try server.loop.turn(waitingAtMost: .zero) }
+    }
+
+    /// Requests that wait in the stores.
+    var pendingCount: Int { twins.reduce(store.pendingCount) { $0 + $1.pendingCount } }
+
+    /// Ends one of them.
+    func endRequest(at place: Int) {
+        var place = place
+        for store in [store] + twins {
+            if place < store.pendingCount { return store.end(at: place) }
+            place -= store.pendingCount
+        }
+    }
+
+    /// Whether the stores' requests wait to be ended.
+    func hold(_ isHolding: Bool) {
+        for store in [store] + twins { store.isHolding = isHolding }
     }
 
     /// The bytes before data-out.
@@ -100,7 +169,7 @@ final class SCSIGuest {
             writable: (response + room).map { memory.segment(byteCount: $0, filledWith: 0xEE) },
             placement: placement)
         rings[queue].offer(chain, tag: tag)
-        device.driverNotified(queueAt: queue)
+        notify(queue: queue)
     }
 
     /// Takes the requests back that are done, and the memory of each.
@@ -136,7 +205,8 @@ final class SCSIGuest {
     func control(_ request: [UInt8], room: Int = 1) throws -> [UInt8]? {
         rings[0].offer(readable: [request], writable: [room])
         device.driverNotified(queueAt: 0)
-        try turn()
+        // With servers a function needs letters there and back.
+        for _ in 0..<(servers.isEmpty ? 1 : 8) { try turn() }
         return try endedControl()
     }
 

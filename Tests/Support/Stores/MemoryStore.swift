@@ -2,6 +2,7 @@
 
 public import BlockStorage
 public import LinuxIO
+import Synchronization
 
 /// A store in memory for tests: blocks that were never written cost nothing, and requests end when
 /// the test says so, in the order that it likes, as it likes.
@@ -28,7 +29,8 @@ public final class MemoryStore: BlockStore {
     }
 
     private var pending: [Pending] = []
-    private var blocks: [UInt64: [UInt8]] = [:]
+    /// Where the blocks are.
+    public let medium: Medium
     private let loop: EventLoop?
     public var isWorkDeferred = false
 
@@ -36,6 +38,20 @@ public final class MemoryStore: BlockStore {
         self.geometry = geometry
         self.isReadOnly = isReadOnly
         self.loop = loop
+        medium = Medium()
+    }
+
+    /// A store of another loop, on another thread perhaps, with the medium of a store.
+    public init(on medium: Medium, geometry: BlockGeometry, loop: EventLoop?) {
+        self.geometry = geometry
+        isReadOnly = false
+        self.loop = loop
+        self.medium = medium
+    }
+
+    /// The blocks; any thread may touch them.
+    public final class Medium: Sendable {
+        fileprivate let blocks = Mutex<[UInt64: [UInt8]]>([:])
     }
 
     public func submit(_ request: BlockRequest, owner: any BlockRequestOwner, token: UInt64) {
@@ -73,12 +89,15 @@ public final class MemoryStore: BlockStore {
 
     /// The bytes of a block.
     public subscript(block: UInt64) -> [UInt8] {
-        get { blocks[block] ?? [UInt8](repeating: 0, count: geometry.blockSize) }
-        set { blocks[block] = newValue }
+        get {
+            medium.blocks.withLock { $0[block] }
+                ?? [UInt8](repeating: 0, count: geometry.blockSize)
+        }
+        set { medium.blocks.withLock { $0[block] = newValue } }
     }
 
     /// Blocks that take up memory: they were written and not freed.
-    public var allocatedBlockCount: Int { blocks.count }
+    public var allocatedBlockCount: Int { medium.blocks.withLock { $0.count } }
 
     private func perform(_ request: BlockRequest) -> BlockOutcome {
         let size = UInt64(geometry.blockSize)
@@ -93,14 +112,19 @@ public final class MemoryStore: BlockStore {
         case .flush: break
         case .locate: return locate(first..<first + count)
         case .discard, .writeZeroes:
-            for block in first..<first + count { blocks[block] = nil }
+            medium.blocks.withLock { blocks in
+                for block in first..<first + count { blocks[block] = nil }
+            }
         }
         return .done
     }
 
     private func locate(_ range: Range<UInt64>) -> BlockOutcome {
-        let isAllocated = blocks[range.lowerBound] != nil
-        let end = range.first { (blocks[$0] != nil) != isAllocated } ?? range.upperBound
+        let (isAllocated, end) = medium.blocks.withLock { blocks in
+            let isAllocated = blocks[range.lowerBound] != nil
+            let end = range.first { (blocks[$0] != nil) != isAllocated }
+            return (isAllocated, end ?? range.upperBound)
+        }
         return .located(
             isAllocated: isAllocated,
             byteCount: Int(end - range.lowerBound) * geometry.blockSize)
@@ -115,7 +139,8 @@ public final class MemoryStore: BlockStore {
 
     private func write(_ range: Range<UInt64>, from pieces: IOVectorSlice?) {
         for (index, block) in range.enumerated() {
-            blocks[block] = pieces?.bytes(geometry.blockSize, from: index * geometry.blockSize)
+            let bytes = pieces?.bytes(geometry.blockSize, from: index * geometry.blockSize)
+            medium.blocks.withLock { $0[block] = bytes }
         }
     }
 }

@@ -22,14 +22,17 @@ extension ModelRun {
     }
 
     /// Sends batches of commands, and now and then a reset between them, and compares every answer.
+    ///
+    /// All of a batch through one queue, since only there have they an order.
     func sendTogether(commandCount: Int) throws {
-        guest.store.isHolding = true
+        guest.hold(true)
         var sent = 0
         while sent < commandCount {
             if generator.random.oneIn(50) { try reset() }
             let batch = makeBatch()
+            queue = guest.rings.indices.last ?? 2
             for (tag, offered) in batch.enumerated() {
-                offer(offered.command, attribute: offered.attribute, tag: tag)
+                offer(offered.command, attribute: offered.attribute, tag: tag, queue: queue)
             }
             let answers = try takeAnswers(to: batch)
             for (tag, offered) in batch.enumerated() where answers[tag] != offered.expected {
@@ -92,7 +95,7 @@ extension ModelRun {
         var idleTurns = 0
         while answers.count < batch.count {
             try guest.turn()
-            for response in try guest.reap() {
+            for response in try guest.reap(queue: queue) {
                 guard batch.indices.contains(response.tag), answers[response.tag] == nil else {
                     throw Difference(description: "a command was answered twice")
                 }
@@ -100,8 +103,8 @@ extension ModelRun {
                     response, to: batch[response.tag].command)
                 idleTurns = 0
             }
-            let pending = guest.store.pendingCount
-            if pending > 0 { guest.store.end(at: generator.random.below(pending)) }
+            let pending = guest.pendingCount
+            if pending > 0 { guest.endRequest(at: generator.random.below(pending)) }
             idleTurns += 1
             guard idleTurns < 10_000 else {
                 throw Difference(description: "no answer to \(batch.count - answers.count)")

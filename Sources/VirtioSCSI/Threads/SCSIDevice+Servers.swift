@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import LinuxIO
+public import SCSI
+public import Virtio
+
+/// Request queues on other threads.
+///
+/// Queue q of the request queues is served by thread q modulo the number of threads, of which
+/// the device's own is number 0. The bus, the task sets and everything else stays here; the servers have
+/// a gate to each disk's medium, which is closed whenever something happens that plain reads and
+/// writes must not run beside.
+extension SCSIDevice {
+    /// Has a server serve its share of the request queues.
+    ///
+    /// To be called before a transport knows the device, with servers 0, 1, ... in this order.
+    public func add(_ server: RequestServerAddress) {
+        servers.append(server)
+    }
+
+    public func server(ofQueueAt index: Int) -> QueueServerAddress? {
+        let addresses = servers.addresses
+        guard index >= Self.firstRequestQueue, !addresses.isEmpty else { return nil }
+        let number = (index - Self.firstRequestQueue) % (addresses.count + 1)
+        if number == 0 { return nil }
+        let address = addresses[number - 1]
+        return QueueServerAddress { letter in address.post { letter($0) } }
+    }
+
+    /// Calls `body` when every server has done what it was told before now; at once where there is none.
+    public func whenServersAnswer(_ body: @escaping () -> Void) {
+        servers.ask({ _ in }, then: body)
+    }
+
+    // MARK: Disks
+
+    /// Lets the servers read and write a disk's medium by themselves, when they are told the way.
+    ///
+    /// To be called before the disk is attached; does nothing where there are no servers.
+    public func admitServers(to disk: Disk) {
+        if !servers.isEmpty { servers.makeGate(for: disk, of: self) }
+    }
+
+    /// Has the servers forget the way to a place of the bus; the gate stays closed until they have.
+    ///
+    /// - Parameters:
+    ///   - place: was detached.
+    ///   - disk: stood there.
+    ///   - isGone: whether it stands at no other place.
+    ///   - then: is called when the servers have let go of the medium, as far as nothing is under way.
+    public func forgetRoute(
+        to place: (target: UInt8, lun: LUN), of disk: Disk, isGone: Bool,
+        then: @escaping () -> Void
+    ) {
+        guard let keeper = disk.gateKeeper else { return then() }
+        keeper.bar()
+        servers.ask {
+            $0.routes.remove(at: place)
+        } then: { [servers] in
+            keeper.unbar()
+            if isGone { servers.forgetGate(of: disk) }
+            then()
+        }
+    }
+
+    // MARK: Requests
+
+    /// Executes what a server has left to the device.
+    func takeForwarded(over link: RequestLink) {
+        link.takeForwarded(&servers.received)
+        for request in servers.received { execute(request, from: link) }
+        servers.received.removeAll(keepingCapacity: true)
+    }
+
+    /// Executes what waited for places, as far as there are any.
+    func executeWaiting() {
+        while servers.hasWaiting, let index = reserve() {
+            let (link, request) = servers.takeWaiting()
+            execute(request, from: link, at: index)
+        }
+    }
+
+    private func execute(_ request: ForwardedRequest, from link: RequestLink) {
+        guard !servers.hasWaiting, let index = reserve() else {
+            return servers.wait(request, from: link)
+        }
+        execute(request, from: link, at: index)
+    }
+
+    private func execute(_ request: ForwardedRequest, from link: RequestLink, at index: Int) {
+        servers.executingCount += 1
+        requests[index].queue = nil
+        requests[index].senseByteCount = request.senseByteCount
+        requests[index].origin = RequestOrigin(
+            link: BorrowedReference(link), place: request.place,
+            queueSerial: request.queueSerial, response: request.response)
+        commands[index].address = request.address
+        commands[index].tag = request.tag
+        commands[index].attribute = request.command.attribute
+        commands[index].cdb = request.command.cdb
+        commands[index].cdbByteCount = request.command.cdbByteCount
+        commands[index].dataOut = request.command.dataOut
+        commands[index].dataOutByteCount = request.command.dataOutByteCount
+        commands[index].dataIn = request.command.dataIn
+        commands[index].dataInByteCount = request.command.dataInByteCount
+        bus.execute(index)
+    }
+
+    /// The response to a request of a server's is written.
+    @inline(never)
+    func giveBackToServer(_ index: Int, writtenLength: Int) {
+        guard let origin = requests[index].origin else { return }
+        requests[index].origin = nil
+        servers.executingCount -= 1
+        let returned = ReturnedRequest(place: origin.place, writtenLength: writtenLength)
+        origin.link.with { servers.append(returned, for: $0) }
+    }
+
+    /// The time to drain is over for queues that a server has stopped.
+    func expediteStop(ofQueues serials: [Int], over link: RequestLink) {
+        bus.commands.abandonWaiting { command in
+            guard let origin = requests[command].origin else { return false }
+            return origin.link.with { $0 === link } && serials.contains(origin.queueSerial)
+        }
+    }
+
+    // MARK: Task management
+
+    /// Calls `body` when everything that the driver sent before now has been taken, and no server
+    /// has anything under way on the units that a function is about.
+    func withOlderRequestsTaken(
+        for function: TaskManagementFunction, _ address: LUNAddress,
+        _ body: @escaping () -> Void
+    ) {
+        if servers.isEmpty {
+            takeOlderRequests()
+            return body()
+        }
+        let keepers = bus.gateKeepers(concernedBy: function, address: address)
+        for keeper in keepers { keeper.bar() }
+        takeOlderRequests()
+        servers.ask {
+            $0.takeEverything()
+        } then: {
+            Self.whenQuiet(keepers[...]) {
+                body()
+                for keeper in keepers { keeper.unbar() }
+            }
+        }
+    }
+
+    /// Waits for one after the other: none of them is opened meanwhile.
+    private static func whenQuiet(
+        _ keepers: ArraySlice<GateKeeper>, _ body: @escaping () -> Void
+    ) {
+        guard let first = keepers.first else { return body() }
+        first.whenQuiet { whenQuiet(keepers.dropFirst(), body) }
+    }
+
+    /// Calls `body` when what was answered before now is published, by the servers too.
+    func afterEarlierAnswers(_ body: @escaping () -> Void) {
+        if servers.isEmpty { return body() }
+        servers.giveBack()
+        servers.ask({ $0.publish() }, then: body)
+    }
+}
