@@ -49,6 +49,13 @@ struct ServiceOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
+            "Threads that the SCSI device's request queues are spread over, 1 to 64 (default: 1).",
+            valueName: "number"))
+    var scsiThreads: UInt64?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
             "The machine's name in reservations (default: the path of its SCSI socket). No two machines may have the same.",
             valueName: "name"))
     var scsiInitiator: String?
@@ -115,6 +122,7 @@ struct ServiceOptions: ParsableArguments {
         try draft.readEnvironment(Service.environmentVariable)
         try draft.set(.scsiSocket, to: scsiSocket)
         try draft.set(.pollLimit, to: pollUs.map { "\($0)" })
+        try draft.set(.scsiThreads, to: scsiThreads.map { "\($0)" })
         try draft.set(.scsiInitiator, to: scsiInitiator)
         try draft.addUnits(lun)
         try draft.set(.vsockSocket, to: vsockSocket)

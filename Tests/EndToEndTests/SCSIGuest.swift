@@ -5,22 +5,22 @@ import FrontEnd
 import Guests
 import LinuxIO
 
-/// A guest with one SCSI request queue, on QEMU's side of a real socket.
+/// A guest with SCSI request queues, on QEMU's side of a real socket.
 final class SCSIGuest {
-    static let ringCount = 3
-
     let memory: TestMemory
     let frontEnd: FrontEnd
     let rings: [GuestRing]
     private let machine: QEMU
 
-    init(socketPath: String, format: RingFormat = .split) throws {
+    init(
+        socketPath: String, format: RingFormat = .split, requestQueueCount: Int = 1
+    ) throws {
         memory = try TestMemory(byteCount: 16 << 20)
         frontEnd = try FrontEnd(path: socketPath)
         machine = try QEMU(.ten, .scsi)
         let memory = memory
         let kickValue = machine.kickValue
-        rings = try (0..<Self.ringCount).map { index in
+        rings = try (0..<2 + requestQueueCount).map { index in
             try GuestRing(
                 index, format.makeDriver(in: memory, RingOptions(size: 128)),
                 kickValue: kickValue)
@@ -28,11 +28,14 @@ final class SCSIGuest {
     }
 
     func start() throws {
-        try machine.connect(frontEnd, ringCount: Self.ringCount)
-        try machine.start(frontEnd, memory, rings, ringCount: Self.ringCount)
+        try machine.connect(frontEnd, ringCount: rings.count)
+        try machine.start(frontEnd, memory, rings, ringCount: rings.count)
     }
 
     var requests: GuestRing { rings[2] }
+
+    /// A ring by its number; the first request queue is number 2.
+    func ring(_ number: Int) -> GuestRing { rings[number] }
 
     /// How a command ended.
     struct Answer {
@@ -55,7 +58,7 @@ final class SCSIGuest {
     /// The device is not told before `answers`, or a kick.
     func offer(
         _ cdb: [UInt8], out: [UInt8] = [], room: Int = 0, tag: Int = 0, target: UInt8 = 0,
-        lun: UInt8 = 0
+        lun: UInt8 = 0, queue: Int = 2
     ) {
         let header =
             [1, target, 0x40, lun, 0, 0, 0, 0] + [UInt8](repeating: 0, count: 11) + cdb
@@ -64,17 +67,17 @@ final class SCSIGuest {
             readable: [memory.segment(header)] + (out.isEmpty ? [] : [memory.segment(out)]),
             writable: [memory.segment(byteCount: 108, filledWith: 0xEE)]
                 + (room == 0 ? [] : [memory.segment(byteCount: room, filledWith: 0xEE)]))
-        _ = requests.driver.add(chain, tag: tag)
+        _ = rings[queue].driver.add(chain, tag: tag)
     }
 
     /// Kicks, and waits for the answers to `count` commands at least, by tag.
-    func answers(_ count: Int) throws -> [Int: Answer] {
-        requests.driver.kick()
+    func answers(_ count: Int, queue: Int = 2) throws -> [Int: Answer] {
+        rings[queue].driver.kick()
         var answers: [Int: Answer] = [:]
         let clock = ContinuousClock()
         let deadline = clock.now + .seconds(20)
         while answers.count < count && clock.now < deadline {
-            for buffer in try requests.driver.reapAll() {
+            for buffer in try rings[queue].driver.reapAll() {
                 answers[buffer.tag] = Answer(memory.read(buffer.chain.writable))
                 memory.free(buffer.chain)
             }

@@ -19,7 +19,9 @@ final class GuestFarm: Sendable {
 
     func guest(_ setup: GuestSetup) throws -> ServedGuest {
         if let running = guests.withLock({ $0[setup] }), running.guest.isRunning { return running }
-        let daemon = try Daemon(disabledFeatures: setup.disabledFeatures)
+        let daemon = try Daemon(
+            disabledFeatures: setup.disabledFeatures,
+            furtherArguments: ["--scsi-threads", "\(setup.requestThreadCount)"])
         return try boot(setup, on: daemon, idleFootprint: daemon.settledFootprint())
     }
 

@@ -14,7 +14,7 @@ struct RealGuestTests {
         GuestSetup(.qemu, .split, requestQueueCount: 1),
         GuestSetup(.qemu, .packed, requestQueueCount: 1),
         GuestSetup(.qemu, .split, requestQueueCount: 4),
-        GuestSetup(.qemu, .packed, requestQueueCount: 4),
+        GuestSetup(.qemu, .packed, requestQueueCount: 4, requestThreadCount: 4),
     ]
 
     @Test("drives both devices over the ring format that was asked for", arguments: setups)

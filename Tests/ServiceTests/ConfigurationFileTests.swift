@@ -19,6 +19,7 @@ struct ConfigurationFileTests {
         [scsi]
         socket = "/run/vm1/scsi.sock"
         poll-us = 50
+        scsi-threads = 4
         initiator = "vm1"
 
         [[scsi.lun]]
@@ -69,6 +70,7 @@ struct ConfigurationFileTests {
         let scsi = try #require(configuration.scsi)
         #expect(scsi.socketPath == "/run/vm1/scsi.sock")
         #expect(scsi.pollLimit == .microseconds(50))
+        #expect(scsi.threadCount == 4)
         #expect(scsi.luns.map(\.path) == ["/srv/a b.img", "/dev/vg/data\\1", ""])
         #expect(scsi.luns.map(\.target) == [0, 10, 1])
         #expect(scsi.luns.map(\.lun) == [0, 3, 0])

@@ -110,7 +110,8 @@ struct WrongFileTests {
         WrongFile("soket = 's'", "vm:1: soket: no such key; known here are disable-features"),
         WrongFile(
             "[scsi]\nsoket = 's'",
-            "vm:2: scsi.soket: no such key; known here are socket, poll-us, initiator"),
+            "vm:2: scsi.soket: no such key; known here are socket, poll-us, scsi-threads, "
+                + "initiator"),
         WrongFile(
             "[vsock]\ncid = 3",
             "vm:2: vsock.cid: no such key; known here are socket, guest-cid, path, listen, connect, "

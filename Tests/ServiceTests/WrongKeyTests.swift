@@ -28,6 +28,8 @@ struct WrongKeyTests {
         WrongFile("[scsi]\nsocket = 5", "vm:2: scsi.socket: \(notText)"),
         WrongFile(
             serving + "poll-us = 1001", "vm:3: scsi.poll-us 1001: not a number from 0 to 1000"),
+        WrongFile(
+            serving + "scsi-threads = 65", "vm:3: scsi.scsi-threads 65: not a number from 1 to 64"),
         WrongFile(serving + "initiator = 5", "vm:3: scsi.initiator: \(notText)"),
         WrongFile("[vsock]\nsocket = 5", "vm:2: vsock.socket: \(notText)"),
         WrongFile("[vsock]\nguest-cid = 'x'", "vm:2: vsock.guest-cid: \(notNumber)"),

@@ -40,8 +40,16 @@ extension SCSIHost {
         let unit =
             try unit(like: configuration)
             ?? makeDisk(OpenedDisk(configuration), configuration)
-        if case .disk(let disk, _, _, _) = unit { bus.attach(disk, target: target, lun: lun) }
+        attach(unit, target: target, lun: lun)
         return unit
+    }
+
+    /// Puts a disk at a place of the bus, and has the request threads find it there.
+    private func attach(_ unit: Unit, target: UInt8, lun: LUN) {
+        guard case .disk(let disk, let store, _, _) = unit else { return }
+        bus.attach(disk, target: target, lun: lun)
+        guard let twin = store.twin else { return }
+        for thread in threads { thread.addRoute(to: twin, of: disk, at: (target, lun)) }
     }
 
     /// A disk that stands at another place already, configured in the same way: it is not opened
@@ -77,6 +85,8 @@ extension SCSIHost {
             physicalBlockSize: configuration.disk.physicalBlockSize,
             isRemovable: configuration.disk.isRemovable)
         if let kept { disk.keepState(kept.state, with: kept.file) }
+        device.admitServers(to: disk)
+        disk.gateKeeper?.isLimited = configuration.limits != StoreLimits()
         return .disk(disk, store, meter, configuration)
     }
 
@@ -108,21 +118,23 @@ extension SCSIHost {
         _ question: DeviceQuestion, _ reply: @escaping @Sendable (DeviceAnswer) -> Void
     ) {
         switch question {
-        case .areYouThere: reply(.here)
+        case .areYouThere: device.whenServersAnswer { reply(.here) }
         case .status: reply(.scsi(status))
         case .addUnit(let specification): add(specification, reply)
-        case .removeUnit(let place): reply(remove(place))
+        case .removeUnit(let place): remove(place, reply)
         case .resizeUnit(let place): reply(resize(place))
         case .limitUnit(let place, let limits): reply(limit(place, limits))
-        case .drain(let isDraining): reply(drain(isDraining))
+        case .drain(let isDraining): drain(isDraining, reply)
         case .connections: reply(.connections([]))
         }
     }
 
-    private func drain(_ isDraining: Bool) -> DeviceAnswer {
+    private func drain(
+        _ isDraining: Bool, _ reply: @escaping @Sendable (DeviceAnswer) -> Void
+    ) {
         device.isDraining = isDraining
         log.info(isDraining ? "draining" : "taking requests again")
-        return .done("")
+        device.whenServersAnswer { reply(.done("")) }
     }
 
     /// Adds a unit; a file is opened by a worker, because its medium may take its time.
@@ -156,7 +168,7 @@ extension SCSIHost {
             }
             let unit = try makeDisk(opened.get(), configuration)
             units[place] = unit
-            if case .disk(let disk, _, _, _) = unit { bus.attach(disk, target: target, lun: lun) }
+            attach(unit, target: target, lun: lun)
             return added(configuration)
         } catch {
             return .refused("\(error)")
@@ -169,16 +181,30 @@ extension SCSIHost {
         return .done("added at \(place)")
     }
 
-    private func remove(_ place: UnitPlace) -> DeviceAnswer {
-        guard let unit = units.removeValue(forKey: place) else { return absent(place) }
+    private func remove(
+        _ place: UnitPlace, _ reply: @escaping @Sendable (DeviceAnswer) -> Void
+    ) {
+        guard let unit = units.removeValue(forKey: place) else { return reply(absent(place)) }
         // What a limit holds back goes on first: it was asked for while the unit was there.
         if case .disk(_, _, let meter, _) = unit { meter.releaseWaiting() }
-        if let target = UInt8(exactly: place.target), let lun = LUN(place.lun) {
-            bus.detach(target: target, lun: lun)
-        }
+        let target = UInt8(exactly: place.target)
+        let lun = LUN(place.lun)
+        if let target, let lun { bus.detach(target: target, lun: lun) }
         close(unit)
-        log.info("unit removed", metadata: ["place": "\(place)"])
-        return .done("removed \(place)")
+        let tell = { [log] in
+            log.info("unit removed", metadata: ["place": "\(place)"])
+            reply(.done("removed \(place)"))
+        }
+        guard case .disk(let disk, _, _, _) = unit, let target, let lun else { return tell() }
+        // The file is free for others when all threads have let it go.
+        device.forgetRoute(to: (target, lun), of: disk, isGone: !isThere(disk), then: tell)
+    }
+
+    /// Whether a disk stands at some place.
+    private func isThere(_ disk: Disk) -> Bool {
+        units.values.contains {
+            if case .disk(let other, _, _, _) = $0 { other === disk } else { false }
+        }
     }
 
     private func resize(_ place: UnitPlace) -> DeviceAnswer {
@@ -202,9 +228,10 @@ extension SCSIHost {
 
     private func limit(_ place: UnitPlace, _ limits: StoreLimits) -> DeviceAnswer {
         guard let unit = units[place] else { return absent(place) }
-        guard case .disk(_, _, let meter, _) = unit else {
+        guard case .disk(let disk, _, let meter, _) = unit else {
             return .refused("\(place): a unit at an iSCSI target has no limits here")
         }
+        disk.gateKeeper?.isLimited = limits != StoreLimits()
         meter.limits = limits
         return .done("limited \(place)")
     }

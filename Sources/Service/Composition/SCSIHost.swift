@@ -40,6 +40,8 @@ final class SCSIHost: DeviceHost {
     let opening: OpeningDisks
     let bus: SCSIBus
     let device: SCSIDevice
+    /// Threads that serve request queues beside the device's own.
+    let threads: [RequestThread]
     let configuration: SCSIConfiguration
     let log = Logger(label: "scsi")
     private(set) var server: VhostUserServer?
@@ -58,6 +60,12 @@ final class SCSIHost: DeviceHost {
         bus = SCSIBus(initiator: InitiatorPort(name: configuration.machineName), loop: loop)
         device = SCSIDevice(
             loop: loop, bus: bus, requestQueueCount: SCSIDevice.requestQueueLimit, logger: log)
+        threads = try (1..<max(1, configuration.threadCount)).map { [device, workers] number in
+            try RequestThread(
+                number: number - 1, for: device, pollLimit: configuration.pollLimit,
+                workers: workers)
+        }
+        for thread in threads { device.add(thread.address) }
         for unit in configuration.luns { try Composition.doing("--lun") { try attach(unit) } }
         try Composition.doing("--lun") {
             try ISCSILogicalUnit.waitUntilReady(requiredUnits, within: Self.startLimit)
@@ -83,6 +91,7 @@ final class SCSIHost: DeviceHost {
         guard let server else { return body() }
         server.frontEndLeft = nil
         server.stop(deadline: limit) {
+            for thread in self.threads { thread.stop() }
             self.closeAll()
             body()
         }
@@ -116,17 +125,20 @@ final class SCSIHost: DeviceHost {
             units: units.keys.sorted().compactMap { units[$0].map { Self.status(of: $0) } })
         status.isDraining = device.isDraining
         status.underWayCount = device.underWayCount
+        status.threadCount = threads.count + 1
         return status
     }
 
     private static func status(of unit: Unit) -> UnitStatus {
         switch unit {
-        case .disk(_, let store, let meter, let configuration):
+        case .disk(let disk, let store, let meter, let configuration):
             var status = UnitStatus(
                 target: configuration.target, lun: configuration.lun, source: configuration.path,
                 state: "online", isReadOnly: configuration.isReadOnly,
                 blockSize: store.geometry.blockSize, blockCount: store.geometry.blockCount)
-            status.figures = meter.figures
+            var figures = meter.figures
+            if let keeper = disk.gateKeeper { figures.add(keeper.gate.figures) }
+            status.figures = figures
             status.limits = meter.limits
             status.waitingCount = meter.waitingCount
             return status

@@ -28,9 +28,11 @@ extension ConfigurationDraft {
 
     private func scsi() throws(ConfigurationError) -> SCSIConfiguration? {
         guard let socket = self[.scsiSocket] else {
-            if let place = place(of: .pollLimit) {
-                throw .missingCompanion(
-                    flag: place.description, companion: place.name(of: .scsiSocket))
+            for key in [ConfigurationKey.pollLimit, .scsiThreads] {
+                if let place = place(of: key) {
+                    throw .missingCompanion(
+                        flag: place.description, companion: place.name(of: .scsiSocket))
+                }
             }
             guard let unit = units.first else { return nil }
             throw .missingCompanion(flag: unit.place, companion: hint(.scsiSocket))
@@ -38,6 +40,7 @@ extension ConfigurationDraft {
         var scsi = SCSIConfiguration(
             socketPath: socket, luns: try LUNSpecification.resolve(units))
         scsi.pollLimit = .microseconds(number(.pollLimit) ?? 0)
+        scsi.threadCount = Int(number(.scsiThreads) ?? 1)
         scsi.initiatorName = self[.scsiInitiator]
         return scsi
     }

@@ -57,7 +57,7 @@ extension ConfigurationKey {
     public static let all =
         [
             withheldFeatures, logLevel, controlSocket, metricsPath, metricsInterval, scsiSocket,
-            pollLimit, scsiInitiator, vsockSocket, guestCID, vsockPath,
+            pollLimit, scsiThreads, scsiInitiator, vsockSocket, guestCID, vsockPath,
         ] + VsockSettings.Name.allCases.map { vsock($0) }
 
     public static let withheldFeatures = ConfigurationKey(
@@ -79,6 +79,9 @@ extension ConfigurationKey {
     public static let pollLimit = ConfigurationKey(
         "scsi.poll-us", flag: "--poll-us", .number(0...1000),
         "Microseconds that the SCSI device may look for requests before it sleeps.")
+    public static let scsiThreads = ConfigurationKey(
+        "scsi.scsi-threads", flag: "--scsi-threads", .number(1...64),
+        "Threads that the SCSI device's request queues are spread over.")
     public static let scsiInitiator = ConfigurationKey(
         "scsi.initiator", flag: "--scsi-initiator", .text,
         "The machine's name in reservations; the socket's path, if it is not given.")

@@ -58,6 +58,8 @@ public struct SCSIConfiguration: Equatable, Sendable {
     public var descriptor: Int32?
     /// How long the device may look for requests before it sleeps; zero for not at all.
     public var pollLimit = Duration.zero
+    /// Threads that the request queues are spread over.
+    public var threadCount = 1
     /// The machine's name in reservations; nil for what follows from the socket's path.
     public var initiatorName: String?
 

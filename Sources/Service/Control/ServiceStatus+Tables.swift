@@ -33,7 +33,8 @@ extension ServiceStatus {
         if let scsi {
             table.add([
                 "scsi", Self.isConnected(scsi.isFrontEndConnected), scsi.socket,
-                "\(scsi.units.count) units" + Self.draining(scsi.isDraining),
+                "\(scsi.units.count) units" + Self.threads(scsi.threadCount)
+                    + Self.draining(scsi.isDraining),
             ])
         }
         if let vsock {
@@ -49,6 +50,10 @@ extension ServiceStatus {
 
     private static func isConnected(_ isConnected: Bool) -> String {
         isConnected ? "connected" : "none"
+    }
+
+    private static func threads(_ count: Int?) -> String {
+        count.map { $0 > 1 ? ", \($0) threads" : "" } ?? ""
     }
 
     private static func draining(_ isDraining: Bool?) -> String {

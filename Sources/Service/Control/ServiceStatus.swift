@@ -27,6 +27,8 @@ public struct SCSIStatus: Codable, Equatable, Sendable {
     public var isDraining: Bool?
     /// Commands that were taken and not answered yet.
     public var underWayCount: Int?
+    /// Threads that serve request queues; nil from a service that does not know of it.
+    public var threadCount: Int?
 }
 
 /// Where the guest finds a logical unit.

@@ -15,16 +15,23 @@ public struct GuestSetup: Hashable, Sendable, CustomStringConvertible {
     public let machine: Machine
     public let ring: Ring
     public let requestQueueCount: Int
+    /// Threads of the daemon that serve them.
+    public let requestThreadCount: Int
 
-    public init(_ machine: Machine, _ ring: Ring, requestQueueCount: Int) {
+    public init(
+        _ machine: Machine, _ ring: Ring, requestQueueCount: Int, requestThreadCount: Int = 1
+    ) {
         self.machine = machine
         self.ring = ring
         self.requestQueueCount = requestQueueCount
+        self.requestThreadCount = requestThreadCount
     }
 
     public var description: String {
         let queues = requestQueueCount == 1 ? "queue" : "queues"
+        let threads = requestThreadCount == 1 ? "" : ", \(requestThreadCount) threads"
         return "\(machine.rawValue), \(ring.rawValue) rings, \(requestQueueCount) request \(queues)"
+            + threads
     }
 
     /// The device features to withhold: user-mode-linux takes the packed ring whenever it is offered.

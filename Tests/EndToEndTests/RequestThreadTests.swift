@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Driver
+import Foundation
+import FrontEnd
+import Guests
+import Testing
+
+@Suite("A service with several request threads")
+struct RequestThreadTests {
+    private static let ready: [UInt8] = [0, 0, 0, 0, 0, 0]
+    private static let threadCount = 3
+
+    private let program: Program
+    private let control: String
+
+    init() throws {
+        program = try Program([
+            "run", "--scsi-socket", "@/s", "--lun", "@/disk", "--control-socket", "@/c",
+            "--scsi-threads", "\(Self.threadCount)",
+        ]) {
+            try Program.makeFile($0 + "/disk", byteCount: 16 << 20)
+            try Program.makeFile($0 + "/more", byteCount: 8 << 20)
+        }
+        control = program.folder + "/c"
+        try program.waitUntilListening("c")
+    }
+
+    /// A guest with four request queues that has swallowed the unit attention of a new session.
+    private func makeGuest(_ format: RingFormat = .split) throws -> SCSIGuest {
+        let guest = try SCSIGuest(
+            socketPath: program.folder + "/s", format: format, requestQueueCount: 4)
+        try guest.start()
+        _ = try guest.send([0x03, 0, 0, 0, 18, 0], room: 18)
+        return guest
+    }
+
+    private func transfer(_ code: UInt8, _ block: Int) -> [UInt8] {
+        [code, 0, 0, 0, UInt8(block >> 8), UInt8(block & 0xFF), 0, 0, 8, 0]
+    }
+
+    private func bytes(_ queue: Int, _ tag: Int) -> [UInt8] {
+        [UInt8](repeating: UInt8(queue * 32 + tag), count: 4096)
+    }
+
+    /// Writes over every queue, and reads over another one what was written there.
+    private func writeAndReadBack(_ guest: SCSIGuest, target: UInt8 = 0, lun: UInt8 = 0) throws {
+        for queue in 2..<6 {
+            for tag in 0..<8 {
+                guest.offer(
+                    transfer(0x2A, queue * 64 + tag * 8), out: bytes(queue, tag), tag: tag,
+                    target: target, lun: lun, queue: queue)
+            }
+        }
+        for queue in 2..<6 {
+            let answers = try guest.answers(8, queue: queue)
+            #expect(answers.values.allSatisfy { $0.response == 0 && $0.status == 0 })
+        }
+        for queue in 2..<6 {
+            for tag in 0..<8 {
+                guest.offer(
+                    transfer(0x28, (7 - queue) * 64 + tag * 8), room: 4096, tag: tag,
+                    target: target, lun: lun, queue: queue)
+            }
+        }
+        for queue in 2..<6 {
+            let answers = try guest.answers(8, queue: queue)
+            let areRight = answers.allSatisfy { $0.value.data == bytes(7 - queue, $0.key) }
+            #expect(areRight && answers.count == 8)
+        }
+    }
+
+    @Test("reads over one queue what was written over another", arguments: RingFormat.allCases)
+    func queues(format: RingFormat) throws {
+        let guest = try makeGuest(format)
+        for _ in 0..<10 { try writeAndReadBack(guest) }
+        let status = try ControlSocket.ask(control, #"{"command":"status"}"#)["status"]
+        let scsi = (status as? [String: Any])?["scsi"] as? [String: Any]
+        #expect(scsi?["threadCount"] as? Int == Self.threadCount)
+        #expect(scsi?["underWayCount"] as? Int == 0)
+        let unit = try #require(try ControlSocket.unit(control, target: 0, lun: 0))
+        let figures = try #require(unit["figures"] as? [String: Any])
+        // Whatever thread has done it.
+        #expect(figures["writeCount"] as? Int == 320 && figures["readCount"] as? Int == 320)
+        #expect(figures["writtenByteCount"] as? Int == 320 * 4096)
+    }
+
+    @Test("names its threads, as many as it was told")
+    func threads() throws {
+        let folder = "/proc/\(program.processID)/task"
+        let names = try FileManager.default.contentsOfDirectory(atPath: folder).compactMap {
+            try? String(contentsOfFile: "\(folder)/\($0)/comm", encoding: .utf8)
+        }
+        let scsi = names.filter { $0.hasPrefix("scsi") }.sorted()
+        #expect(scsi == ["scsi\n", "scsi-2\n", "scsi-3\n"])
+    }
+
+    @Test("adds and removes a disk while every queue is busy")
+    func changes() throws {
+        let guest = try makeGuest()
+        for round in 0..<6 {
+            let added = try ControlSocket.ask(
+                control,
+                #"{"command":"lun-add","unit":"target=1,lun=0,path=\#(program.folder)/more"}"#)
+            #expect(added["error"] == nil, "round \(round): \(added)")
+            // The newcomer's unit attentions, and that the list has changed.
+            for target: UInt8 in [0, 1] {
+                for _ in 0..<3 { _ = try guest.send(Self.ready, target: target) }
+            }
+            try writeAndReadBack(guest, target: 1)
+            try writeAndReadBack(guest)
+            for queue in 2..<6 {
+                for tag in 0..<8 {
+                    guest.offer(
+                        transfer(0x28, tag * 8), room: 4096, tag: tag, target: 1, queue: queue)
+                }
+                guest.ring(queue).driver.kick()
+            }
+            let removed = try ControlSocket.ask(
+                control, #"{"command":"lun-remove","place":{"target":1,"lun":0}}"#)
+            #expect(removed["error"] == nil, "round \(round): \(removed)")
+            for queue in 2..<6 {
+                let answers = try guest.answers(8, queue: queue)
+                #expect(answers.values.allSatisfy { [0, 3, 7].contains($0.response) })
+            }
+        }
+    }
+
+    @Test("stops in good order under load, and with a front-end that has left")
+    func stops() throws {
+        var guest: SCSIGuest? = try makeGuest()
+        for queue in 2..<6 {
+            for tag in 0..<8 {
+                guest?.offer(transfer(0x28, tag * 8), room: 4096, tag: tag, queue: queue)
+            }
+            guest?.ring(queue).driver.kick()
+        }
+        // Leaves while its requests are under way.
+        guest = nil
+        let next = try makeGuest(.packed)
+        try writeAndReadBack(next)
+        for queue in 2..<6 {
+            for tag in 0..<8 {
+                next.offer(transfer(0x28, tag * 8), room: 4096, tag: tag, queue: queue)
+            }
+            next.ring(queue).driver.kick()
+        }
+        program.terminate()
+        #expect(program.exitStatus() == .exited(0))
+    }
+}
