@@ -3,10 +3,11 @@
 import BlockStorage
 import Driver
 import LinuxIO
-import SCSI
 import Stores
 import Testing
 import VirtioSCSI
+
+@testable import SCSI
 
 /// One server beside the device; queue 2 is the device's, queue 3 the server's.
 @Suite("A request server", .serialized)
@@ -320,5 +321,58 @@ struct ServerTests {
         guest.store.endAll()
         try turn(guest, times: 30)
         #expect(try guest.reap(queue: Self.server).map(\.tag) == Array(0..<100))
+    }
+
+    @Test("ends those, too, when the time to drain is over")
+    func expeditesWithoutPlace() throws {
+        let guest = try SCSIGuest(requestQueues: 2, commandLimit: 64, servers: 1)
+        guest.hold(true)
+        for tag in 0..<100 {
+            guest.offer(
+                SCSIGuest.header(Self.shortRead), in: [1024], queue: Self.server, tag: tag)
+        }
+        try turn(guest, times: 30)
+        guest.servers[0].stopQueue(at: Self.server)
+        guest.servers[0].expediteStop(ofQueueAt: Self.server)
+        try turn(guest, times: 30)
+        let ended = try guest.reap(queue: Self.server)
+        #expect(ended.map(\.tag) == Array(64..<100))
+        #expect(ended.allSatisfy { $0.response == 4 && $0.residual == 1024 })
+        guest.store.endAll()
+        try turn(guest, times: 30)
+        #expect(try guest.reap(queue: Self.server).map(\.tag) == Array(0..<64))
+    }
+
+    @Test("lets a function end that waits for it when its disk is removed meanwhile")
+    func removalBeforeFunction() throws {
+        let guest = try guest()
+        let lun = try #require(LUN(0))
+        guest.hold(true)
+        guest.offer(SCSIGuest.header(Self.read, tag: 5), in: [1024], queue: Self.server)
+        #expect(try guest.control(SCSIGuest.taskManagement(0, tag: 5)) == nil)
+        guest.bus.detach(target: 0, lun: lun)
+        guest.disk.close()
+        guest.device.forgetRoute(to: (0, lun), of: guest.disk, isGone: true) {}
+        try turn(guest)
+        guest.twins[0].endAll()
+        try turn(guest)
+        #expect(try guest.endedControl() == [3])
+    }
+
+    @Test("is waited for once, however many commands end meanwhile")
+    func waitsOnce() throws {
+        let guest = try guest()
+        guest.hold(true)
+        guest.offer(SCSIGuest.header(Self.read), in: [1024], queue: Self.server, tag: 1)
+        // RESERVE (6) must be alone.
+        guest.offer(SCSIGuest.header([0x16, 0, 0, 0, 0, 0]), tag: 2)
+        for _ in 0..<100 {
+            #expect(try guest.send([0x12, 0, 0, 0, 36, 0], in: [36])?.status == 0)
+        }
+        #expect(guest.disk.gateKeeper?.waiterCount == 1)
+        guest.twins[0].endAll()
+        try turn(guest)
+        #expect(try guest.reap().map(\.tag) == [2])
+        #expect(guest.disk.gateKeeper?.waiterCount == 0)
     }
 }

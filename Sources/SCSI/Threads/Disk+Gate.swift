@@ -39,10 +39,16 @@ extension Disk {
         guard let keeper = taskSet.gateKeeper, Self.mustBeAlone(commands[index]) else {
             return false
         }
+        let isFirstTime = !commands[index].holdsGate
         if keeper.hold(index, in: commands) { return false }
         taskSet.wait(index, in: commands)
-        keeper.whenQuiet { [weak self] in self?.taskSet.startWaiting(in: commands) }
+        // Looked at again whenever another command ends: one who tells is enough.
+        if isFirstTime { tellWhenQuiet(keeper, commands) }
         return true
+    }
+
+    private func tellWhenQuiet(_ keeper: GateKeeper, _ commands: CommandTable) {
+        keeper.whenQuiet { [weak self] in self?.taskSet.startWaiting(in: commands) }
     }
 
     /// Whether a command must not run beside plain reads and writes of other threads.

@@ -73,6 +73,9 @@ public final class GateKeeper {
 
     // MARK: Waiting
 
+    /// How many wait until nothing is under way.
+    var waiterCount: Int { waiters.count }
+
     /// Whether the gate is closed and nothing is under way behind it.
     public var isQuiet: Bool {
         if isOpen { return false }

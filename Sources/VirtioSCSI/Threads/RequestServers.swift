@@ -92,6 +92,18 @@ final class RequestServers {
         return first
     }
 
+    /// Takes those that wait and came from some of a server's queues.
+    func takeWaiting(ofQueues serials: [Int], over link: RequestLink) -> [ForwardedRequest] {
+        func isMeant(_ entry: (RequestLink, ForwardedRequest)) -> Bool {
+            entry.0 === link && serials.contains(entry.1.queueSerial)
+        }
+        let all = waiting[firstWaiting...]
+        let taken = all.filter(isMeant).map { $0.1 }
+        waiting = all.filter { !isMeant($0) }
+        firstWaiting = 0
+        return taken
+    }
+
     // MARK: Giving back
 
     /// Has a request given back at the end of the turn.

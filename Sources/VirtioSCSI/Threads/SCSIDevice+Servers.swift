@@ -58,7 +58,8 @@ extension SCSIDevice {
             $0.routes.remove(at: place)
         } then: { [servers] in
             keeper.unbar()
-            if isGone { servers.forgetGate(of: disk) }
+            // What a thread still has under way tells whoever waits for it, so the gate is known till then.
+            if isGone { keeper.whenQuiet { servers.forgetGate(of: disk) } }
             then()
         }
     }
@@ -122,6 +123,24 @@ extension SCSIDevice {
             guard let origin = requests[command].origin else { return false }
             return origin.link.with { $0 === link } && serials.contains(origin.queueSerial)
         }
+        for request in servers.takeWaiting(ofQueues: serials, over: link) {
+            endAsReset(request, from: link)
+        }
+    }
+
+    /// Ends a request that was never executed, as a reset would.
+    private func endAsReset(_ request: ForwardedRequest, from link: RequestLink) {
+        let byteCount = ResponseHeader.byteCount + request.senseByteCount
+        request.response.storeZeroes(byteCount: byteCount)
+        request.response.store(
+            ResponseHeader(
+                senseLength: 0,
+                residual: max(
+                    request.command.dataInByteCount, request.command.dataOutByteCount),
+                status: .good, response: .reset))
+        servers.append(
+            ReturnedRequest(place: request.place, writtenLength: byteCount), for: link)
+        loop.deferWork(self)
     }
 
     // MARK: Task management
