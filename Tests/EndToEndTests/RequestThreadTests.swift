@@ -126,6 +126,59 @@ struct RequestThreadTests {
         }
     }
 
+    @Test("limits a disk and gives it another size while every queue is busy")
+    func limitsAndResizes() throws {
+        let guest = try makeGuest()
+        let place = #""place":{"target":0,"lun":0}"#
+        func readEverywhere() {
+            for queue in 2..<6 {
+                for tag in 0..<8 {
+                    guest.offer(transfer(0x28, tag * 8), room: 4096, tag: tag, queue: queue)
+                }
+                guest.ring(queue).driver.kick()
+            }
+        }
+        for round in 1...4 {
+            readEverywhere()
+            let limits = round % 2 == 0 ? "{}" : #"{"operationsPerSecond":5000}"#
+            let limited = try ControlSocket.ask(
+                control, #"{"command":"lun-limit",\#(place),"limits":\#(limits)}"#)
+            #expect(limited["error"] == nil, "\(limited)")
+            for queue in 2..<6 {
+                let answers = try guest.answers(8, queue: queue)
+                #expect(answers.values.allSatisfy { $0.response == 0 && $0.status == 0 })
+            }
+            readEverywhere()
+            let size = UInt64(16 + round) << 20
+            try Program.resizeFile(program.folder + "/disk", byteCount: size)
+            let resized = try ControlSocket.ask(control, #"{"command":"lun-resize",\#(place)}"#)
+            #expect(resized["error"] == nil, "\(resized)")
+            // One command is told of the new size; the others are done.
+            var tellers = 0
+            for queue in 2..<6 {
+                for answer in try guest.answers(8, queue: queue).values where answer.status != 0 {
+                    #expect(Array(answer.sense[12..<14]) == [0x2A, 0x09])
+                    tellers += 1
+                }
+            }
+            for _ in 0..<3 where tellers == 0 {
+                guest.offer(Self.ready, tag: 0)
+                if let answer = try guest.answers(1)[0], answer.status == 2 { tellers += 1 }
+            }
+            #expect(tellers == 1)
+            // The last blocks of the new size, over a queue of another thread.
+            let last = Int(size / 512) - 8
+            let cdb: [UInt8] = [
+                0x28, 0, 0, UInt8(last >> 16), UInt8(last >> 8 & 0xFF), UInt8(last & 0xFF), 0, 0, 8,
+                0,
+            ]
+            for _ in 0..<2 {
+                guest.offer(cdb, room: 4096, tag: 1, queue: 3)
+                #expect(try guest.answers(1, queue: 3)[1]?.status == 0)
+            }
+        }
+    }
+
     @Test("stops in good order under load, and with a front-end that has left")
     func stops() throws {
         var guest: SCSIGuest? = try makeGuest()
