@@ -9,6 +9,8 @@ import Glibc
 struct Load {
     let socket: String
     let layout: disk_layout
+    /// The queue that carries requests.
+    let queue: Int
     let writes: Bool
     let depth: UInt32
     let seconds: Double
@@ -22,7 +24,9 @@ struct Load {
             let processIdentifier = Int(arguments[7])
         else { return nil }
         socket = arguments[0]
-        layout = arguments[1] == "scsi" ? DISK_SCSI : DISK_BLOCK
+        layout = arguments[1] == "block" ? DISK_BLOCK : DISK_SCSI
+        // A SCSI device has two others before its first request queue.
+        queue = layout == DISK_BLOCK ? 0 : arguments[1] == "scsi-2" ? 3 : 2
         writes = arguments[2] == "write"
         self.depth = depth
         self.seconds = seconds
@@ -30,9 +34,6 @@ struct Load {
         polls = arguments[6] == "poll"
         self.processIdentifier = processIdentifier
     }
-
-    /// The queue that carries requests: a SCSI device has two others before it.
-    private var queue: Int { layout == DISK_SCSI ? 2 : 0 }
 
     func run() throws {
         let memory = try TestMemory(byteCount: UInt64(DISK_MEMORY_SIZE))
