@@ -76,8 +76,11 @@ extension Multiplexer {
         }
     }
 
-    /// Makes no more connections, or makes them again: the guest's requests are refused meanwhile, and
-    /// clients wait in the backlogs of their sockets.
+    /// Makes no more connections, or makes them again.
+    ///
+    /// The guest's requests are refused meanwhile, and clients wait in the backlogs of their sockets. A
+    /// client that was let in before waits as for a guest that is not there, if it may, and is refused
+    /// if not.
     func setDraining(_ isDraining: Bool) {
         self.isDraining = isDraining
         if isDraining { stopAccepting() } else { resumeAccepting() }
@@ -181,7 +184,7 @@ extension Multiplexer {
         // Siblings leave half of the connections to the host and to the guest itself.
         let limit =
             siblingKey == nil ? options.connectionLimit : max(1, options.connectionLimit / 2)
-        guard hasDriver, isServed, connectionCount <= limit,
+        guard hasDriver, isServed, !isDraining, connectionCount <= limit,
             let key = siblingKey ?? unusedKey(guestPort), table.find(key) == nil
         else {
             if siblingKey != nil || !waitForGuest(slot) { release(slot) }
