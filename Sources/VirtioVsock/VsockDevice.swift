@@ -94,7 +94,11 @@ public final class VsockDevice {
     }
 
     /// What the device has done so far.
-    public var statistics: VsockStatistics { multiplexer.counters.value }
+    public var statistics: VsockStatistics {
+        var statistics = multiplexer.counters.value
+        statistics.uncapturedPackets = multiplexer.capture?.missedPacketCount ?? 0
+        return statistics
+    }
 
     /// Whether no connections are made, from either side; those that there are go on.
     public var isDraining: Bool {

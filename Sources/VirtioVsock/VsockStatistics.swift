@@ -44,6 +44,8 @@ public struct VsockStatistics: Sendable, Equatable {
     public internal(set) var failedHandshakes: UInt64 = 0
     /// Connections that could not be made on the host's side.
     public internal(set) var failedConnects: UInt64 = 0
+    /// Packets that are missing in the capture, because its file was too slow.
+    public internal(set) var uncapturedPackets: UInt64 = 0
 
     public init() {}
 }

@@ -20,8 +20,10 @@ struct CaptureTests {
         bytes.reversed().reduce(0) { $0 << 8 | Int($1) }
     }
 
-    /// Takes a pcap file apart, and removes it.
-    private func read() throws -> [Record] {
+    /// Takes the file apart once all is written, and removes it.
+    private func read(_ guest: FakeGuest) throws -> [Record] {
+        let capture = try #require(guest.device.multiplexer.capture)
+        for _ in 0..<20_000 where capture.waitingByteCount > 0 { usleep(1000) }
         defer {
             // SAFETY: the path is passed as a C string for the length of the call.
             _ = unsafe unlink(path)
@@ -65,7 +67,7 @@ struct CaptureTests {
         guest.settle()
         stream.close()
         guest.settle()
-        let records = try read()
+        let records = try read(guest)
         #expect(
             records.map(\.packet.operation).filter { $0 != Packet.creditUpdate } == [
                 Packet.request, Packet.response, Packet.readWrite, Packet.readWrite,
@@ -92,7 +94,7 @@ struct CaptureTests {
         stream.write(Array("hello".utf8))
         guest.settle()
         #expect(host.readText() == "hello")
-        #expect(try read().map(\.packet.operation) == [Packet.request, Packet.response])
+        #expect(try read(guest).map(\.packet.operation) == [Packet.request, Packet.response])
     }
 
     @Test("ends where the file takes no more, and the connections go on")
@@ -107,6 +109,39 @@ struct CaptureTests {
             _ = host.read()
         }
         #expect(!stream.wasReset)
+    }
+
+    @Test("never holds up the device: what a slow file does not take is left out, and counted")
+    func slowFile() throws {
+        let path = path
+        // SAFETY: the path is passed as a C string for the length of the calls.
+        #expect(unsafe mkfifo(path, 0o600) == 0)
+        let reader = unsafe open(path, O_RDWR | O_NONBLOCK)
+        try #require(reader >= 0)
+        let guest = try FakeGuest(
+            .init(adjust: { $0.capture = CaptureOptions(path: path, byteLimit: 1 << 40) }))
+        let service = try guest.service(at: 5000)
+        let (stream, host) = try guest.connect(to: service, port: 5000, from: 1025)
+        // Nobody reads the pipe: its writer hangs. 12 MB pass, and up to 8 MiB are kept for the file.
+        for _ in 0..<60 {
+            stream.write(testBytes(200_000))
+            guest.settle()
+            guard case .bytes(let bytes) = host.read() else { break }
+            expectSame(bytes, testBytes(200_000))
+        }
+        let capture = try #require(guest.device.multiplexer.capture)
+        #expect(guest.device.statistics.bytesFromGuest == 12_000_000)
+        #expect(guest.device.statistics.uncapturedPackets > 0)
+        #expect(capture.waitingByteCount <= 8 << 20)
+        var bytes = [UInt8](repeating: 0, count: 1 << 16)
+        for _ in 0..<1_000_000 where capture.waitingByteCount > 0 {
+            // SAFETY: fills the array, no further than its end.
+            if unsafe Glibc.read(reader, &bytes, bytes.count) < 0 { usleep(100) }
+        }
+        #expect(capture.waitingByteCount == 0, "the rest is written as soon as the file takes it")
+        close(reader)
+        // SAFETY: as above.
+        _ = unsafe unlink(path)
     }
 
     @Test("is refused where no file can be")

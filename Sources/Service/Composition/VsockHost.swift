@@ -79,6 +79,11 @@ final class VsockHost: DeviceHost {
         status.resets = counts.resets
         status.failedHandshakes = counts.failedHandshakes
         status.failedConnects = counts.failedConnects
+        status.rests = counts.rests
+        status.violations = counts.violations
+        status.forbiddenConnects = counts.forbiddenConnects
+        status.transportResets = counts.transportResets
+        status.uncapturedPackets = counts.uncapturedPackets
         return status
     }
 }

@@ -99,6 +99,12 @@ public struct VsockStatus: Codable, Equatable, Sendable {
     public var resets: UInt64 = 0
     public var failedHandshakes: UInt64 = 0
     public var failedConnects: UInt64 = 0
+    /// These came later: nil from a service that does not count them.
+    public var rests: UInt64?
+    public var violations: UInt64?
+    public var forbiddenConnects: UInt64?
+    public var transportResets: UInt64?
+    public var uncapturedPackets: UInt64?
 }
 
 /// A connection over vsock.

@@ -216,6 +216,24 @@ extension OpenMetricsText {
                 ("refused", vsock.refusals), ("reset", vsock.resets),
                 ("handshake", vsock.failedHandshakes), ("connect", vsock.failedConnects),
             ])
+        single(
+            "vhostd_vsock_violations", "Resets because the guest broke the protocol.",
+            vsock.violations)
+        single(
+            "vhostd_vsock_forbidden", "Connections that the rules for ports forbid.",
+            vsock.forbiddenConnects)
+        single("vhostd_vsock_rests", "Times that a fast stream gathered for a moment.", vsock.rests)
+        single(
+            "vhostd_vsock_transport_resets",
+            "Times that the driver was told that its connections are gone.", vsock.transportResets)
+        single(
+            "vhostd_vsock_uncaptured_packets", "Packets that are missing in the capture.",
+            vsock.uncapturedPackets)
+    }
+
+    private mutating func single(_ name: String, _ help: String, _ count: UInt64?) {
+        family(name, .counter, help)
+        sample(name + "_total", [], "\(count ?? 0)")
     }
 
     private mutating func counter(

@@ -9,7 +9,8 @@ import SystemPackage
 /// A record is what the kernel's vsockmon gives: struct af_vsockmon_hdr (32 bytes), the header of
 /// the packet (44 bytes), its payload. The file ends at the packet that would exceed its limit.
 ///
-/// Lives on its device's thread.
+/// Lives on its device's thread, which never waits for the file: another one writes it. Packets that
+/// come faster than the file takes them are left out once `backlogLimit` bytes wait, and counted.
 final class PacketCapture {
     private enum Layout {
         /// The first bytes of a file, and of a record.
@@ -24,8 +25,10 @@ final class PacketCapture {
 
     /// Bytes that are gathered before they are written.
     private static let chunkByteCount = 256 * 1024
+    /// Bytes that wait for the file at most.
+    private static let backlogLimit = 8 << 20
 
-    private let file: OutputFile
+    private let writer: FileWriter
     private let loop: EventLoop
     private let log: Logger
     private let byteLimit: UInt64
@@ -35,14 +38,16 @@ final class PacketCapture {
     private let epochOffset: UInt64
     /// Whether the file takes no more packets.
     private var isOver = false
+    /// Packets that were left out.
+    private(set) var missedPacketCount: UInt64 = 0
 
     /// Makes the file anew.
     ///
-    /// - Throws: the errno of open or write.
+    /// - Throws: the errno of opening it, or of making the thread that writes it.
     init(
         _ options: CaptureOptions, loop: EventLoop, log: Logger
     ) throws(Errno) {
-        file = try OutputFile(path: options.path)
+        writer = try FileWriter(path: options.path, threadName: "vsock-capture")
         byteLimit = options.byteLimit
         epochOffset = SystemClock.timeOfDay &- loop.now.nanoseconds
         self.loop = loop
@@ -70,6 +75,9 @@ final class PacketCapture {
         guard byteCount + added <= byteLimit else {
             end("the file is as long as it may be")
             return
+        }
+        guard writer.waitingByteCount + waiting.count + Int(added) <= Self.backlogLimit else {
+            return miss()
         }
         byteCount += added
         let moment = (loop.now.nanoseconds &+ epochOffset) / 1000
@@ -117,17 +125,36 @@ final class PacketCapture {
         }
     }
 
-    /// Writes what has been gathered.
+    /// Hands what has been gathered to the thread that writes.
     func flush() {
         if waiting.isEmpty { return }
-        do {
-            try file.write(waiting)
-        } catch {
-            // Before `end`, which flushes: what cannot be written is not tried again.
-            waiting.removeAll()
-            return end("\(error)")
+        if !isOver, let failure = writer.failure {
+            waiting = []
+            return end("\(failure)")
         }
-        waiting.removeAll(keepingCapacity: true)
+        writer.write(waiting)
+        waiting = []
+    }
+
+    /// Bytes that the file has not taken yet.
+    var waitingByteCount: Int { writer.waitingByteCount }
+
+    /// Writes the rest and waits for it; nothing is noted any more.
+    func close() {
+        isOver = true
+        flush()
+        writer.finish()
+        if missedPacketCount > 0 {
+            log.warning(
+                "packets are missing in the capture", metadata: ["count": "\(missedPacketCount)"])
+        }
+    }
+
+    private func miss() {
+        if missedPacketCount == 0 {
+            log.warning("packets come faster than their capture can be written: some are left out")
+        }
+        missedPacketCount &+= 1
     }
 
     private func end(_ reason: String) {

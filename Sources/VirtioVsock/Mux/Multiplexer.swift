@@ -271,6 +271,7 @@ extension Multiplexer {
             if let registration = entrance.registration { loop.remove(registration) }
         }
         entrances = []
+        capture?.close()
         if let patienceTimer { loop.cancel(patienceTimer.token) }
         patienceTimer = nil
     }
