@@ -63,7 +63,7 @@ struct LifecycleTests {
     func reset() throws {
         let guest = try FakeGuest()
         let service = try guest.service(at: 5000)
-        for _ in 0..<20 {
+        for _ in 0..<Repetitions(100, whole: 1000).count {
             let first = try guest.connect(to: service, port: 5000, from: 1025)
             let second = try guest.accept(at: 22)
             guest.stop()
@@ -99,20 +99,23 @@ struct LifecycleTests {
         let guest = try FakeGuest(.init(format: format))
         let (stream, host) = try guest.accept(at: 22)
         let bytes = testBytes(1_000_000)
+        let stopCount = Repetitions(200, whole: 1000).count
+        let piece = bytes.count / stopCount
         stream.write(bytes)
         var unsent = bytes[...]
         var arrived: [UInt8] = []
         var stops = 0
         while arrived.count < bytes.count || stream.bytesRead.count < bytes.count {
-            unsent = unsent.dropFirst(max(0, host.write(Array(unsent.prefix(9000)))))
+            unsent = unsent.dropFirst(max(0, host.write(Array(unsent.prefix(piece)))))
             guest.turn()
             try guest.restart()
             stops += 1
-            if case .bytes(let part) = host.read(20_000) { arrived += part }
+            if case .bytes(let part) = host.read(piece) { arrived += part }
             guest.turn()
             stream.resume()
             try #require(stops < 10_000)
         }
+        #expect(stops >= stopCount)
         expectSame(arrived, bytes)
         expectSame(stream.bytesRead, bytes)
     }

@@ -59,6 +59,32 @@ struct RefusalTests {
         _ = unsafe rmdir(guest.path + "_5000")
     }
 
+    /// In a process of its own, which may do less after a while: root may open everything.
+    @Test("gets RST when the device may not open the listener, and leads there once it may")
+    func permissionDenied() async {
+        await #expect(processExitsWith: .success) {
+            let guest = try FakeGuest()
+            let service = try guest.service(at: 5000)
+            let user = geteuid()
+            // SAFETY: the paths are passed as C strings for the length of the calls.
+            try #require(unsafe chmod(guest.directory, 0o755) == 0)
+            try #require(unsafe chmod(guest.path + "_5000", 0) == 0)
+            if user == 0 { try #require(seteuid(65_534) == 0) }
+            let first = GuestStream(guest, peerPort: 5000, guestPort: 1025, allocation: 65_536)
+            first.request()
+            guest.settle()
+            try #require(first.wasReset)
+            try #require(guest.device.statistics.failedConnects == 1)
+            try #require(try service.accept() == nil)
+            if user == 0 { try #require(seteuid(0) == 0) }
+            // SAFETY: as above.
+            try #require(unsafe chmod(guest.path + "_5000", 0o777) == 0)
+            if user == 0 { try #require(seteuid(65_534) == 0) }
+            _ = try guest.connect(to: service, port: 5000, from: 1026)
+            if user == 0 { try #require(seteuid(0) == 0) }
+        }
+    }
+
     @Test("gets RST when the listener is of another kind")
     func otherKind() throws {
         let service = try HostService(at: guest.path + "_5000", kind: .sequencedPacket)

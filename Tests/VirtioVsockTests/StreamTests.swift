@@ -30,7 +30,8 @@ struct StreamTests {
     func serverSpeaksFirst() throws {
         let guest = try FakeGuest()
         let service = try guest.service(at: 22)
-        for port in UInt32(2000)..<2100 {
+        for index in 0..<UInt32(Repetitions(1000, whole: 10_000).count) {
+            let port = 2000 + index % 1000
             let stream = GuestStream(guest, peerPort: 22, guestPort: port, allocation: 65_536)
             stream.request()
             // The connection waits in the backlog: the server writes as soon as it is there.
@@ -40,6 +41,10 @@ struct StreamTests {
             guest.settle()
             #expect(stream.state == .established)
             #expect(stream.bytesRead == Array("SSH-2.0-banner\r\n".utf8))
+            stream.close()
+            guest.settle()
+            #expect(stream.wasReset)
+            guest.streams = []
         }
     }
 

@@ -74,6 +74,33 @@ struct WindowTests {
         expectSame(stream.bytesRead, bytes)
     }
 
+    @Test(
+        "of the guest that is far below ours keeps both directions going, however long",
+        arguments: [(UInt32(100_000), UInt32(8 << 20)), (256 << 10, 8 << 20), (4096, 256 << 10)])
+    func unequal(_ guestAllocation: UInt32, _ ourAllocation: UInt32) throws {
+        let guest = try FakeGuest(.init(adjust: { $0.bufferByteCount = ourAllocation }))
+        let (stream, host) = try guest.accept(at: 22, allocation: guestAllocation)
+        for round in 0..<Repetitions(2, whole: 100).count {
+            let bytes = testBytes(1_000_000, seed: 1 + round)
+            stream.write(bytes)
+            var unsent = bytes[...]
+            var arrived: [UInt8] = []
+            var read: [UInt8] = []
+            for _ in 0..<2000 where arrived.count < bytes.count || read.count < bytes.count {
+                if !unsent.isEmpty {
+                    unsent = unsent.dropFirst(max(0, host.write(Array(unsent.prefix(60_000)))))
+                }
+                guest.settle()
+                if case .bytes(let part) = host.read() { arrived += part }
+                read += stream.takeRead()
+                stream.resume()
+            }
+            expectSame(arrived, bytes)
+            expectSame(read, bytes)
+        }
+        #expect(stream.creditRequests <= guest.device.statistics.creditStalls)
+    }
+
     @Test("that shrinks below what is under way stops the stream until it has grown again")
     func shrinks() throws {
         let (stream, host) = try guest.accept(at: 22, allocation: 100_000)

@@ -32,10 +32,13 @@ final class FakeGuest {
         var log: Logger?
         /// How long fast streams rest: most tests let the clock stand still.
         var rest = Duration.zero
+        var memoryByteCount: UInt64 = 64 << 20
+        /// The loop of several guests, and its clock; nil for one of its own.
+        var shared: (loop: EventLoop, clock: TurnedClock)?
         var adjust: (inout VsockOptions) -> Void = { _ in }
     }
 
-    let clock = TurnedClock()
+    let clock: TurnedClock
     let loop: EventLoop
     let memory: TestMemory
     let deviceMemory: GuestMemory
@@ -61,8 +64,9 @@ final class FakeGuest {
     var received: [Packet] = []
 
     init(_ options: Options = Options()) throws {
-        loop = try EventLoop(clock: clock)
-        memory = try TestMemory(byteCount: 64 << 20)
+        clock = options.shared?.clock ?? TurnedClock()
+        loop = try options.shared?.loop ?? EventLoop(clock: clock)
+        memory = try TestMemory(byteCount: options.memoryByteCount)
         deviceMemory = try memory.deviceMemory()
         let ring = RingOptions(size: options.ringSize, eventIndex: options.eventIndex)
         receiveRing = options.format.makeDriver(in: memory, ring)

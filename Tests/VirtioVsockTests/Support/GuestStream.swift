@@ -191,6 +191,12 @@ final class GuestStream {
         if queue.isEmpty { reset() }
     }
 
+    /// Takes what was read, as a program does that keeps nothing.
+    func takeRead() -> [UInt8] {
+        defer { bytesRead = [] }
+        return bytesRead
+    }
+
     /// Reads bytes that have come, and gives credit as Linux does.
     func read(_ limit: Int = .max) {
         let taken = queue.prefix(limit)
