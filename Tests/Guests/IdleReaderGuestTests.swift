@@ -6,10 +6,10 @@ import Testing
 /// bytes these hold; older ones have no such limit.
 @Suite("A real guest whose program does not read", .serialized)
 struct IdleReaderGuestTests {
-    static let setups = [
+    static let setups = GuestSetup.wanted([
         GuestSetup(.uml, .packed, requestQueueCount: 1),
         GuestSetup(.qemu, .split, requestQueueCount: 1),
-    ]
+    ])
 
     @Test("gets a MiB of small writes whole once it does", arguments: setups)
     func smallWrites(setup: GuestSetup) async throws {

@@ -8,14 +8,14 @@ import Testing
 /// processor and so never uses a second request queue.
 @Suite("A real guest", .serialized)
 struct RealGuestTests {
-    static let setups = [
+    static let setups = GuestSetup.wanted([
         GuestSetup(.uml, .split, requestQueueCount: 1),
         GuestSetup(.uml, .packed, requestQueueCount: 1),
         GuestSetup(.qemu, .split, requestQueueCount: 1),
         GuestSetup(.qemu, .packed, requestQueueCount: 1),
         GuestSetup(.qemu, .split, requestQueueCount: 4),
         GuestSetup(.qemu, .packed, requestQueueCount: 4, requestThreadCount: 4),
-    ]
+    ])
 
     @Test("drives both devices over the ring format that was asked for", arguments: setups)
     func negotiatesRingFormat(setup: GuestSetup) async throws {
