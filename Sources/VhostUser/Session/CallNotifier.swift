@@ -6,7 +6,7 @@ import Virtio
 /// Signals a driver through the descriptor that SET_VRING_CALL brought: an eventfd, or a pipe of
 /// user-mode-linux.
 ///
-/// Lives on its device's thread.
+/// Made on its device's thread; used on the one that serves the ring's queue.
 final class CallNotifier: DriverNotifier {
     private let counter: EventCounter
     /// Whether the front-end has made the descriptor such that to signal it hangs.
