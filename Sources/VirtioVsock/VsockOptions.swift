@@ -38,6 +38,8 @@ public struct VsockOptions: Sendable {
     public var listeners: [VsockPort: String] = [:]
     /// Where the guest reaches single ports of the host, instead of `<path>_<port>`: paths, or
     /// `vsock:CID:PORT`.
+    ///
+    /// What `VsockPort.any` leads to is for all ports that are not listed.
     public var services: [VsockPort: ServicePath] = [:]
 
     /// How AF_VSOCK sockets of the host are made.
@@ -57,6 +59,9 @@ public struct VsockOptions: Sendable {
         self.guestCID = guestCID
         self.path = path
     }
+
+    /// Where the guest reaches a port of the host; nil for `<path>_<port>`.
+    func service(at port: VsockPort) -> ServicePath? { services[port] ?? services[.any] }
 
     /// Bytes that a port adds to the path at most: `_4294967295`.
     static let portSuffixByteCount = 11

@@ -15,7 +15,7 @@ struct VsockFlags: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "The Unix socket that the guest reaches at one port of the host, instead of PATH_PORT; %c in it is the guest's CID, %p the port. May be given again.",
+            "The Unix socket that the guest reaches at one port of the host, instead of PATH_PORT; %c in it is the guest's CID, %p the port; *=PATH is for all other ports. May be given again.",
             valueName: "port=path"))
     var vsockConnect: [String] = []
 

@@ -24,6 +24,8 @@ struct VsockSettingsTests {
         try settings.add(.connect, "4294967294=/run/%c/%p", place: "here")
         #expect(settings.listeners == [22: "/run/ssh", 0: "a=b"])
         #expect(settings.services == [4_294_967_294: "/run/%c/%p"])
+        try settings.add(.connect, "*=vsock:1:%p", place: "here")
+        #expect(settings.services[4_294_967_295] == "vsock:1:%p")
     }
 
     @Test(
@@ -40,6 +42,9 @@ struct VsockSettingsTests {
     @Test("map a port once")
     func twice() {
         #expect(mistake(.connect, "22=a", "22=b") != nil)
+        #expect(mistake(.connect, "*=a", "*=b") != nil)
+        #expect(mistake(.connect, "*=") != nil)
+        #expect(mistake(.listen, "*=a") != nil)
         #expect(mistake(.connect, "22=a", "23=a") == nil)
     }
 

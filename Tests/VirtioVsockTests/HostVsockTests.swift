@@ -22,11 +22,13 @@ struct HostVsockTests {
             listen: { _, _, _ throws(Errno) in throw error })
     }
 
-    /// A guest whose port 9000 of the host leads to `text`.
-    private func guest(_ text: String, _ sockets: HostVsock) throws -> FakeGuest {
+    /// A guest whose port 9000 of the host, or another one, leads to `text`.
+    private func guest(
+        _ text: String, _ sockets: HostVsock, port: UInt32 = 9000
+    ) throws -> FakeGuest {
         try FakeGuest(
             .init(adjust: {
-                $0.services = [VsockPort(rawValue: 9000): ServicePath(text)]
+                $0.services = [VsockPort(rawValue: port): ServicePath(text)]
                 $0.hostVsock = sockets
             }))
     }
@@ -38,8 +40,11 @@ struct HostVsockTests {
         return stream
     }
 
-    @Test("leads the guest to the context and port that it says")
-    func connects() throws {
+    /// 0xffffffff stands for every port that is not listed.
+    @Test(
+        "leads the guest to the context and port that it says",
+        arguments: [UInt32(9000), 0xffff_ffff])
+    func connects(port: UInt32) throws {
         let path = "/tmp/vsock-host-" + String(UInt64.random(in: .min ... .max), radix: 16)
         let service = try HostService(at: path)
         var sockets = refusing(.ioError)
@@ -48,7 +53,7 @@ struct HostVsockTests {
             else { throw .invalidArgument }
             return try UnixSocket.connect(to: address)
         }
-        let guest = try guest("vsock:1:%p", sockets)
+        let guest = try guest("vsock:1:%p", sockets, port: port)
         let stream = request(guest)
         #expect(stream.state == .established)
         let host = try #require(try service.accept())

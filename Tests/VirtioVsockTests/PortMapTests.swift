@@ -42,6 +42,25 @@ struct PortMapTests {
         #expect(host.readText() == "hello")
     }
 
+    @Test("leads the guest to one place for all ports that have none of their own")
+    func allOthers() throws {
+        let name = "/tmp/vsock-map-" + String(UInt64.random(in: .min ... .max), radix: 16)
+        let guest = try FakeGuest(
+            .init(adjust: {
+                $0.services = [
+                    VsockPort(rawValue: 0xffff_ffff): ServicePath(name + "-%c"),
+                    VsockPort(rawValue: 22): ServicePath(name + "-ssh"),
+                ]
+            }))
+        let everything = try HostService(at: name + "-3")
+        let ssh = try HostService(at: name + "-ssh")
+        for port in [UInt32(23), 9000, 0xffff_fffe] {
+            _ = try guest.connect(to: everything, port: port, from: 1025)
+        }
+        _ = try guest.connect(to: ssh, port: 22, from: 1025)
+        #expect(try everything.accept() == nil)
+    }
+
     @Test(
         "writes what its template says",
         arguments: [

@@ -9,7 +9,7 @@ public struct VsockSettings: Equatable, Sendable {
     public enum Name: String, CaseIterable, Sendable {
         /// `PORT=PATH`: a socket whose clients reach one port of the guest.
         case listen
-        /// `PORT=TEMPLATE`: where the guest reaches one port of the host.
+        /// `PORT=TEMPLATE`: where the guest reaches one port of the host; `*` for all others.
         case connect
         /// `NUMBER`: connections at once.
         case connections
@@ -51,7 +51,11 @@ public struct VsockSettings: Equatable, Sendable {
         var form: String {
             switch self {
             case .listen: "PORT=PATH, each port once"
-            case .connect: "PORT=PATH, each port once; in it %c is the guest's CID, %p the port"
+            case .connect:
+                """
+                PORT=PATH, each port once; in it %c is the guest's CID, %p the port; *=PATH is for all \
+                other ports
+                """
             case .connections: "a number from 1 to 65536"
             case .clients: "a number from 1 to 65536"
             case .allow, .deny: "host:PORTS or guest:PORTS, where PORTS is N, N-M or *"
@@ -66,7 +70,8 @@ public struct VsockSettings: Equatable, Sendable {
 
     /// Paths of sockets by the port of the guest that their clients reach.
     public private(set) var listeners: [UInt32: String] = [:]
-    /// Templates of paths by the port of the host that the guest connects to.
+    /// Templates of paths by the port of the host that the guest connects to; 4294967295 stands for
+    /// all others.
     public private(set) var services: [UInt32: String] = [:]
     /// Connections at once; nil for the device's own limit.
     public private(set) var connectionLimit: Int?
@@ -106,7 +111,7 @@ public struct VsockSettings: Equatable, Sendable {
     private mutating func take(_ name: Name, _ text: String) -> Bool {
         switch name {
         case .listen: return Self.insert(text, into: &listeners)
-        case .connect: return Self.insert(text, into: &services)
+        case .connect: return insertService(text)
         case .connections: return Self.set(&connectionLimit, Self.number(text, 1...65_536))
         case .clients: return Self.set(&handshakeLimit, Self.number(text, 1...65_536))
         case .allow: return Self.append(text, to: &ports.allowed)
@@ -188,6 +193,14 @@ public struct VsockSettings: Equatable, Sendable {
         }
         let value = String(text[text.index(after: equals)...])
         return !value.isEmpty && map.updateValue(value, forKey: port) == nil
+    }
+
+    /// Reads `PORT=TEXT` or `*=TEXT`.
+    private mutating func insertService(_ text: String) -> Bool {
+        guard text.hasPrefix("*=") else { return Self.insert(text, into: &services) }
+        let template = String(text.dropFirst(2))
+        let any = VsockPort.any.rawValue
+        return !template.isEmpty && services.updateValue(template, forKey: any) == nil
     }
 
     /// A port: not VMADDR_PORT_ANY.

@@ -89,7 +89,9 @@ extension Multiplexer {
 
     /// Whether a connection of the guest leads to an AF_VSOCK socket of the host.
     func leadsToHostVsock(_ key: ConnectionKey) -> Bool {
-        guard key.peer == .host, let service = options.services[key.peerPort] else { return false }
+        guard key.peer == .host, let service = options.service(at: key.peerPort) else {
+            return false
+        }
         return HostAddress.isVsock(service.template)
     }
 

@@ -35,7 +35,7 @@ extension Multiplexer {
 
     /// The name of the listener of a port.
     func servicePath(_ port: VsockPort) -> String {
-        guard let template = options.services[port] else {
+        guard let template = options.service(at: port) else {
             return "\(options.path)_\(port.rawValue)"
         }
         return template.path(guest: guest, port: port)
