@@ -57,6 +57,7 @@ public final class SCSIDevice: VirtioDevice, QueuePolling {
         var watchedQueues: [BorrowedReference<ServedQueue>] = []
         var isWorkDeferred = false
         var isDraining = false
+        var hasServers = false
     }
 
     /// The sizes that the driver has chosen.
@@ -148,6 +149,12 @@ public final class SCSIDevice: VirtioDevice, QueuePolling {
     var watchedQueues: [BorrowedReference<ServedQueue>] {
         _read { yield state.value.watchedQueues }
         _modify { yield &state.value.watchedQueues }
+    }
+
+    /// Whether other threads serve request queues.
+    var hasServers: Bool {
+        get { state.value.hasServers }
+        set { state.value.hasServers = newValue }
     }
 
     /// Kept by the loop.
@@ -274,7 +281,7 @@ extension SCSIDevice: DeferredWork {
         publish()
         isWorkDeferred = false
         if bus.commands.hasEnded { loop.deferWork(self) }
-        if servers.hasWaiting { executeWaiting() }
+        if state.value.hasServers { executeWaiting() }
         resumeUnfinishedQueues()
         if !stoppedQueues.isEmpty { stoppedQueues.removeAll { $0.isFinished } }
     }
@@ -295,7 +302,7 @@ extension SCSIDevice: DeferredWork {
 
     private func publish() {
         while let queue = usedQueues.popLast() { queue.flush() }
-        if !servers.isEmpty { servers.giveBack() }
+        if state.value.hasServers { servers.giveBack() }
     }
 
     private func resumeUnfinishedQueues() {

@@ -65,7 +65,8 @@ struct GateTests {
                 scene.gate.close()
             }
             scene.isExclusive.store(true, ordering: .relaxed)
-            for _ in 0..<20 {}
+            // Long enough for one that has begun all the same to be seen.
+            for _ in 0..<4 { sched_yield() }
             scene.isExclusive.store(false, ordering: .relaxed)
         }
         scene.isOver.store(true, ordering: .relaxed)

@@ -46,7 +46,7 @@ public final class ITLNexus {
 
     /// Raises a unit attention condition.
     public func raise(_ attention: UnitAttention) {
-        taskSet.gateKeeper?.close()
+        taskSet.closeGate()
         state.value.unitAttentions.insert(attention)
     }
 
@@ -79,6 +79,6 @@ public final class ITLNexus {
     func commandEnded(in commands: CommandTable) {
         state.value.commandCount &-= 1
         if taskSet.waitingCount > 0 { taskSet.startWaiting(in: commands) }
-        if taskSet.hasClosedGate { taskSet.gateKeeper?.commandEnded() }
+        if taskSet.hasClosedGate { taskSet.openGate() }
     }
 }

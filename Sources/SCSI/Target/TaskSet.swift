@@ -65,8 +65,20 @@ public final class TaskSet {
         }
         if commands[index].attribute == .ordered {
             state.value.constrainingCount &+= 1
-            gateKeeper?.close()
+            closeGate()
         }
+    }
+
+    /// Keeps other threads off the medium.
+    @inline(never)
+    func closeGate() {
+        gateKeeper?.close()
+    }
+
+    /// Lets other threads to the medium, if nothing is against it.
+    @inline(never)
+    func openGate() {
+        gateKeeper?.commandEnded()
     }
 
     /// Takes a command out.

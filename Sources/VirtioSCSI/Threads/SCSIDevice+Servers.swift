@@ -16,6 +16,7 @@ extension SCSIDevice {
     /// To be called before a transport knows the device, with servers 0, 1, ... in this order.
     public func add(_ server: RequestServerAddress) {
         servers.append(server)
+        hasServers = true
     }
 
     public func server(ofQueueAt index: Int) -> QueueServerAddress? {
