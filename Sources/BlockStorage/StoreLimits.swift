@@ -25,6 +25,20 @@ public struct StoreLimits: Equatable, Sendable, Codable {
         self.bytesPerSecond = bytesPerSecond
         self.byteBurst = byteBurst
     }
+
+    /// What keeps these from being limits, for people; nil for nothing.
+    public var fault: String? {
+        for (name, rate, burst) in [
+            ("operations", operationsPerSecond, operationBurst),
+            ("bytes", bytesPerSecond, byteBurst),
+        ] {
+            if rate == 0 || burst == 0 { return "0 \(name) is no limit; for none leave it out" }
+            if rate == nil, burst != nil {
+                return "a burst of \(name) needs a rate of \(name) a second beside it"
+            }
+        }
+        return nil
+    }
 }
 
 /// What flows into a bucket at a rate and may be taken out of it, never more than it holds.

@@ -10,6 +10,10 @@ public struct DiskFile: ~Copyable, Sendable {
     let isReadOnly: Bool
     let file: OpenedFile
     let geometry: FileGeometry
+    /// The format of disk image whose mark the file begins with; nil for none that is known.
+    ///
+    /// Such a file is a disk as any other: a guest may write what it likes.
+    public let imageFormat: String?
 
     /// Opens a file or a block device, and locks it.
     ///
@@ -27,6 +31,7 @@ public struct DiskFile: ~Copyable, Sendable {
         if measured.direct == nil { try opened.useThePageCache() }
         self.path = path
         isReadOnly = readOnly
+        imageFormat = opened.imageFormat
         file = opened
         geometry = measured
     }

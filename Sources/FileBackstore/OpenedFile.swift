@@ -58,6 +58,24 @@ struct OpenedFile: ~Copyable, Sendable {
         }
     }
 
+    /// Formats of images by the bytes that they begin with.
+    private static let marks: [(format: String, bytes: [UInt8])] = [
+        ("qcow2", [0x51, 0x46, 0x49, 0xFB]), ("vmdk", Array("KDMV".utf8)),
+        ("vhdx", Array("vhdxfile".utf8)), ("vpc", Array("conectix".utf8)),
+    ]
+
+    /// The format of image that the file begins as; nil for none, or when it cannot be read.
+    var imageFormat: String? {
+        let start = AlignedBuffer(byteCount: 4096)
+        let pieces = start.pieces(byteCount: 4096)
+        // SAFETY: preadv fills the buffer, or less of it.
+        let count = unsafe preadv(descriptor.rawValue, pieces.base, 1, 0)
+        guard count >= 8 else { return nil }
+        return Self.marks.first { mark in
+            mark.bytes.indices.allSatisfy { start[$0] == mark.bytes[$0] }
+        }?.format
+    }
+
     /// Gives the descriptor, and with it the lock, to another owner.
     consuming func takeDescriptor() -> OwnedDescriptor { descriptor }
 

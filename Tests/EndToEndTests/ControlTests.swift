@@ -86,6 +86,14 @@ struct ControlTests {
                 #"{"command":"lun-limit","place":{"target":0,"lun":0}}"#,
                 "the request needs 'limits'"
             ),
+            (
+                #"{"command":"lun-limit","place":{"target":0,"lun":0},"limits":{"operationsPerSecond":0}}"#,
+                "target 0, LUN 0: 0 operations is no limit; for none leave it out"
+            ),
+            (
+                #"{"command":"lun-limit","place":{"target":0,"lun":0},"limits":{"byteBurst":9}}"#,
+                "a burst of bytes needs a rate of bytes a second beside it"
+            ),
             (#"{"command":"log-level","level":"loud"}"#, "'level' is one of trace, debug"),
         ])
     func refusals(request: String, message: String) throws {
@@ -266,6 +274,19 @@ struct ControlTests {
         #expect(lines.last == "# EOF")
         #expect(lines.contains("vhostd_lun_size_bytes{target=\"0\",lun=\"0\"} 16777216"))
         #expect(lines.contains("vhostd_frontend_connected{device=\"vsock\"} 0"))
+    }
+
+    @Test("does not add a disk that it has, unless a second path is asked for")
+    func sameDisk() throws {
+        func add(_ place: String) throws -> [String: Any] {
+            try ControlSocket.ask(
+                control, #"{"command":"lun-add","unit":"\#(place)path=\#(program.folder)/more"}"#)
+        }
+        #expect(try add("")["message"] as? String == "added at target 1, LUN 0")
+        let error = try add("")["error"] as? String
+        #expect(
+            error?.hasSuffix("/more: a disk already; for a second path to it give target=") == true)
+        #expect(try add("target=5,")["message"] as? String == "added at target 5, LUN 0")
     }
 
     @Test("writes its figures as node_exporter reads them, and takes the file with it")

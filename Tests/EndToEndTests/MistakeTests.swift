@@ -97,6 +97,35 @@ struct MistakeTests {
         #expect(program.exists("v"))
     }
 
+    @Test(
+        "is ended with the flag whose folder is not there",
+        arguments: [
+            (["--control-socket", "/nonexistent/c"], "--control-socket: "),
+            (
+                ["--vsock-siblings", "/nonexistent"],
+                "--vsock-siblings: /nonexistent: no such directory"
+            ),
+        ] as [([String], String)])
+    func absentFolder(arguments: [String], message: String) throws {
+        let program = try Program(["run"] + Self.vsock + arguments)
+        #expect(program.exitStatus() == .exited(1))
+        #expect(program.errors.hasPrefix("vhostd: " + message), "\(program.errors)")
+        #expect(!program.exists("v"))
+    }
+
+    @Test(
+        "is not needed for an image of another format, which is served byte by byte with a warning")
+    func image() throws {
+        let program = try Program(["run", "--scsi-socket", "@/s", "--lun", "@/disk"]) {
+            var bytes = [UInt8](repeating: 0, count: 1 << 20)
+            bytes.replaceSubrange(0..<4, with: [0x51, 0x46, 0x49, 0xFB])
+            try Data(bytes).write(to: URL(fileURLWithPath: $0 + "/disk"))
+        }
+        try program.waitUntilListening("s")
+        #expect(program.errors.contains("image of another format"), "\(program.errors)")
+        #expect(program.errors.contains("qcow2"), "\(program.errors)")
+    }
+
     @Test("does not take a socket that another process listens at")
     func socketInUse() throws {
         let first = try Program(["run", "--scsi-socket", "@/s"])

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 import ISCSIBackstore
 import Service
 import Testing
@@ -19,7 +20,7 @@ struct ConfigurationFileTests {
         [scsi]
         socket = "/run/vm1/scsi.sock"
         poll-us = 50
-        scsi-threads = 4
+        threads = 4
         initiator = "vm1"
 
         [[scsi.lun]]
@@ -163,5 +164,35 @@ struct ConfigurationFileTests {
         let configuration = try first.configuration()
         let second = try draft(first.effective(configuration))
         #expect(try second.configuration() == configuration)
+    }
+
+    @Test("shows where the secrets of a target are, and can be read again so")
+    func credentials() throws {
+        let folder = FileManager.default.temporaryDirectory.path + "/\(UUID().uuidString)"
+        try FileManager.default.createDirectory(
+            atPath: folder, withIntermediateDirectories: false)
+        defer { try? FileManager.default.removeItem(atPath: folder) }  // A later run has another.
+        for (name, secret) in [("ours", "hush hush hush"), ("theirs", "psst psst psst")] {
+            let isMade = FileManager.default.createFile(
+                atPath: folder + "/" + name, contents: Data(secret.utf8),
+                attributes: [.posixPermissions: 0o600])
+            try #require(isMade)
+        }
+        let first = try draft(
+            """
+            [scsi]
+            socket = 's'
+            [[scsi.lun]]
+            iscsi = 'iscsi://me@10.0.0.1/iqn.2026-01.com.example:disk/1'
+            secret-file = '\(folder)/ours'
+            target-user = 'you'
+            target-secret-file = '\(folder)/theirs'
+            """)
+        let configuration = try first.configuration()
+        let shown = first.effective(configuration)
+        #expect(shown.contains("\nsecret-file = \"\(folder)/ours\"\n"))
+        #expect(shown.contains("\ntarget-user = \"you\"\n"))
+        #expect(!shown.contains("hush") && !shown.contains("psst"))
+        #expect(try draft(shown).configuration() == configuration)
     }
 }

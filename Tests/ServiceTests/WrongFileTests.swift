@@ -110,7 +110,7 @@ struct WrongFileTests {
         WrongFile("soket = 's'", "vm:1: soket: no such key; known here are disable-features"),
         WrongFile(
             "[scsi]\nsoket = 's'",
-            "vm:2: scsi.soket: no such key; known here are socket, poll-us, scsi-threads, "
+            "vm:2: scsi.soket: no such key; known here are socket, poll-us, threads, "
                 + "initiator"),
         WrongFile(
             "[vsock]\ncid = 3",
@@ -234,6 +234,16 @@ struct WrongFileTests {
         WrongFile(
             unit + "path = 'a'\nrequired = true",
             "vm:3: scsi.lun: 'required' needs iscsi= beside it"),
+        WrongFile(
+            unit + "path = 'a'\niops-burst = 5",
+            "vm:3: scsi.lun: 'iops-burst' needs iops= beside it"),
+        WrongFile(
+            unit + "path = 'a'\niops = 5\nbytes-burst = 5",
+            "vm:3: scsi.lun: 'bytes-burst' needs bytes-per-second= beside it"),
+        WrongFile(
+            vsock + "group = ['blue']", "vm:5: vsock.group needs vsock.siblings beside it"),
+        WrongFile(
+            vsock + "capture-limit = 5", "vm:5: vsock.capture-limit needs vsock.capture beside it"),
         WrongFile(
             unit + "iscsi = 'iscsi://h/iqn.2026-01.com.example:a/1'\nheader-digest = 'md5'",
             "vm:5: scsi.lun: header-digest=md5 is none of optional, off, required"),

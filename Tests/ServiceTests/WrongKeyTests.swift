@@ -29,7 +29,7 @@ struct WrongKeyTests {
         WrongFile(
             serving + "poll-us = 1001", "vm:3: scsi.poll-us 1001: not a number from 0 to 1000"),
         WrongFile(
-            serving + "scsi-threads = 65", "vm:3: scsi.scsi-threads 65: not a number from 1 to 64"),
+            serving + "threads = 65", "vm:3: scsi.threads 65: not a number from 1 to 64"),
         WrongFile(serving + "initiator = 5", "vm:3: scsi.initiator: \(notText)"),
         WrongFile("[vsock]\nsocket = 5", "vm:2: vsock.socket: \(notText)"),
         WrongFile("[vsock]\nguest-cid = 'x'", "vm:2: vsock.guest-cid: \(notNumber)"),
@@ -93,7 +93,8 @@ struct WrongKeyTests {
         WrongFile(
             disk + "wwn = '1234'",
             "vm:5: scsi.lun: wwn=1234 is none of 16 hexadecimal digits that begin with 2, 3 or 5"),
-        WrongFile(disk + "reservations = ''", "vm:5: scsi.lun: no path; give a file"),
+        WrongFile(
+            disk + "reservations = ''", "vm:5: scsi.lun: reservations= is none of paths of a file"),
         WrongFile(
             disk + "shared = 1", "vm:5: scsi.lun.shared: a whole number stands where true"),
         WrongFile(

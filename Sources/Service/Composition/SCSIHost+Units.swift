@@ -75,7 +75,13 @@ extension SCSIHost {
         let kept = try opened.kept.map { kept in
             (state: kept.state, file: try DiskStateFile(kept, loop: loop, workers: workers))
         }
-        let store = FileStore(opened.takeFile(), context: context)
+        let file = opened.takeFile()
+        if let format = file.imageFormat {
+            log.warning(
+                "the file looks like an image of another format, and is served byte by byte",
+                metadata: ["path": "\(configuration.path)", "format": "\(format)"])
+        }
+        let store = FileStore(file, context: context)
         let meter = MeteredStore(store, loop: loop)
         meter.limits = configuration.limits
         let disk = Disk(
@@ -144,7 +150,12 @@ extension SCSIHost {
         do {
             let configuration = try specification.place(
                 amid: Set(units.keys).union(opening.places))
-            if configuration.iSCSI != nil || unit(like: configuration) != nil {
+            let present = unit(like: configuration)
+            guard present == nil || specification.target != nil else {
+                throw ServiceFailure(
+                    "\(configuration.path): a disk already; for a second path to it give target=")
+            }
+            if configuration.iSCSI != nil || present != nil {
                 try attach(configuration)
                 return reply(added(configuration))
             }
@@ -231,6 +242,7 @@ extension SCSIHost {
         guard case .disk(let disk, _, let meter, _) = unit else {
             return .refused("\(place): a unit at an iSCSI target has no limits here")
         }
+        if let fault = limits.fault { return .refused("\(place): \(fault)") }
         disk.gateKeeper?.isLimited = limits != StoreLimits()
         meter.limits = limits
         return .done("limited \(place)")

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import FoundationEssentials
 import LinuxIO
 import Logging
 import VhostUser
@@ -18,6 +19,7 @@ final class VsockHost: DeviceHost {
         _ configuration: VsockConfiguration, loop: EventLoop, options: VhostUserOptions
     ) throws {
         self.configuration = configuration
+        try Self.checkSiblings(configuration.settings.siblingDirectory)
         let device = try Composition.doing("--vsock-path") {
             try VsockDevice(
                 loop: loop, options: configuration.options, logger: Logger(label: "vsock"))
@@ -27,6 +29,19 @@ final class VsockHost: DeviceHost {
             try Composition.server(
                 of: device, at: configuration.socketPath, or: configuration.descriptor,
                 loop: loop, options: options)
+        }
+    }
+
+    /// The directory is not made here: all services of a group have it, as whatever users.
+    private static func checkSiblings(_ directory: String?) throws {
+        guard let directory else { return }
+        var isDirectory = false
+        guard FileManager.default.fileExists(atPath: directory, isDirectory: &isDirectory),
+            isDirectory
+        else {
+            throw ServiceFailure(
+                "--vsock-siblings: \(directory): no such directory; make one in which the services "
+                    + "of all siblings may make their sockets")
         }
     }
 

@@ -67,7 +67,17 @@ extension ConfigurationDraft {
             let key = ConfigurationKey.vsock(name)
             for text in texts(key) { try settings.add(name, text, place: self.name(of: key)) }
         }
+        try check(.group, needs: .siblings)
+        try check(.captureLimit, needs: .capture)
         return settings
+    }
+
+    private func check(
+        _ name: VsockSettings.Name, needs other: VsockSettings.Name
+    ) throws(ConfigurationError) {
+        guard let place = place(of: .vsock(name)), texts(.vsock(other)).isEmpty else { return }
+        throw .missingCompanion(
+            flag: place.description, companion: place.name(of: .vsock(other)))
     }
 
     private func missing(_ key: ConfigurationKey) -> ConfigurationError {

@@ -6,7 +6,7 @@ import ISCSIBackstore
 extension ConfigurationDraft {
     /// The whole configuration as a file has it, defaults included, each value with its origin.
     ///
-    /// Secrets are left out; all else that it shows can be read as a file again.
+    /// It can be read as a file again, but for a secret that stood in a URL, which is left out.
     ///
     /// - Parameter configuration: what `configuration()` returned.
     /// - Returns: the text of a file.
@@ -71,6 +71,7 @@ extension ISCSIConfiguration {
     fileprivate var entries: [(key: String, value: TOMLValue)] {
         var entries: [(key: String, value: TOMLValue)] = [("iscsi", .string(url.shown))]
         if let initiatorName { entries.append(("initiator", .string(initiatorName))) }
+        entries += credentialKeys.map { ($0.key, .string($0.value)) }
         entries.append(("header-digest", .string(headerDigest.rawValue)))
         entries.append(("required", .boolean(isRequired)))
         entries.append(

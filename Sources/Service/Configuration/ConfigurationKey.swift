@@ -80,7 +80,7 @@ extension ConfigurationKey {
         "scsi.poll-us", flag: "--poll-us", .number(0...1000),
         "Microseconds that the SCSI device may look for requests before it sleeps.")
     public static let scsiThreads = ConfigurationKey(
-        "scsi.scsi-threads", flag: "--scsi-threads", .number(1...64),
+        "scsi.threads", flag: "--scsi-threads", .number(1...64),
         "Threads that the SCSI device's request queues are spread over.")
     public static let scsiInitiator = ConfigurationKey(
         "scsi.initiator", flag: "--scsi-initiator", .text,

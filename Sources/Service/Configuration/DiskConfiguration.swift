@@ -68,7 +68,11 @@ extension DiskConfiguration {
         case "revision": revision = try Self.text(key, value, limit: 4, specification)
         case "serial": serial = try Self.text(key, value, limit: 128, specification)
         case "reservations":
-            guard !value.isEmpty else { throw .missingPath(specification: specification) }
+            guard !value.isEmpty else {
+                throw .unknownValue(
+                    key: key, value: value, known: ["paths of a file"],
+                    specification: specification)
+            }
             reservationsPath = value
         case "wwn": worldWideName = try Self.worldWideName(key, value, specification)
         default: break

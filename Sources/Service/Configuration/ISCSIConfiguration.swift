@@ -15,6 +15,14 @@ public struct ISCSIConfiguration: Equatable, Sendable {
     public var isRequired = false
     /// How long commands wait for a target that is away.
     public var replacementTimeout: Duration
+    /// Where the secrets are, and who the target is: keys and values as they were written.
+    var credentialKeys: [CredentialKey] = []
+
+    /// A key that has to do with a secret, which is not shown itself.
+    struct CredentialKey: Equatable, Sendable {
+        let key: String
+        let value: String
+    }
 
     /// What the session of a virtual machine, by its name on this host, with a unit at a place in the
     /// guest needs to know.
@@ -49,6 +57,7 @@ struct ISCSISpecification: Equatable, Sendable {
     private var headerDigest = ISCSIHeaderDigest.optional
     private var isRequired = false
     private var replacementTimeout: Duration = ISCSITimeouts().replacement
+    private var credentialKeys: [ISCSIConfiguration.CredentialKey] = []
     /// A key other than `iscsi` itself.
     private var companion: String?
 
@@ -77,6 +86,9 @@ struct ISCSISpecification: Equatable, Sendable {
             headerDigest = digest
         }
         if key != "iscsi" { companion = key }
+        if key.contains("secret") || key == "target-user" {
+            credentialKeys.append(.init(key: key, value: value ?? ""))
+        }
     }
 
     private mutating func take(_ key: String, _ value: String) throws(ISCSIError) {
@@ -108,6 +120,7 @@ struct ISCSISpecification: Equatable, Sendable {
             url: url, initiatorName: initiatorName, replacementTimeout: replacementTimeout)
         configuration.headerDigest = headerDigest
         configuration.isRequired = isRequired
+        configuration.credentialKeys = credentialKeys
         if let targetUser, let targetSecret {
             configuration.targetCredentials = CHAPCredentials(
                 user: targetUser, secret: targetSecret)

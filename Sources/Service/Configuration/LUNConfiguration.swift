@@ -112,6 +112,13 @@ public struct LUNSpecification: Equatable, Sendable {
         guard !disk.isShared || disk.reservationsPath != nil else {
             throw .missingKey("reservations", companion: "shared", specification: specification)
         }
+        if limits.operationBurst != nil, limits.operationsPerSecond == nil {
+            throw .missingKey("iops", companion: "iops-burst", specification: specification)
+        }
+        if limits.byteBurst != nil, limits.bytesPerSecond == nil {
+            throw .missingKey(
+                "bytes-per-second", companion: "bytes-burst", specification: specification)
+        }
     }
 
     private mutating func apply(

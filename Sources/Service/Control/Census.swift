@@ -7,12 +7,15 @@ import LinuxIO
 /// It belongs to the main thread.
 final class Census {
     let devices: [Device]
+    /// The virtual machine's name, if it has one.
+    private let machine: String?
     let inquiries: Inquiries
     private let loop: EventLoop
     private let start: Instant
 
-    init(devices: [Device], inquiries: Inquiries, loop: EventLoop) {
+    init(devices: [Device], machine: String?, inquiries: Inquiries, loop: EventLoop) {
         self.devices = devices
+        self.machine = machine
         self.inquiries = inquiries
         self.loop = loop
         start = loop.now
@@ -25,6 +28,7 @@ final class Census {
                 version: Service.version,
                 uptimeSeconds: (self.loop.now.nanoseconds - self.start.nanoseconds) / 1_000_000_000,
                 logLevel: LoggingSetup.level.rawValue)
+            status.machine = self.machine
             for answer in answers { status.take(answer) }
             whenTaken(status)
         }

@@ -33,7 +33,8 @@ extension ServiceStatus {
         if let scsi {
             table.add([
                 "scsi", Self.isConnected(scsi.isFrontEndConnected), scsi.socket,
-                "\(scsi.units.count) units" + Self.threads(scsi.threadCount)
+                (scsi.units.count == 1 ? "1 unit" : "\(scsi.units.count) units")
+                    + Self.threads(scsi.threadCount)
                     + Self.draining(scsi.isDraining),
             ])
         }

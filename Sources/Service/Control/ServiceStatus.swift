@@ -6,6 +6,8 @@ public import BlockStorage
 public struct ServiceStatus: Codable, Equatable, Sendable {
     /// The program's version.
     public var version: String
+    /// The virtual machine's name: that of the configuration's file; nil where there is none.
+    public var machine: String?
     /// Seconds since the service started.
     public var uptimeSeconds: UInt64
     public var logLevel: String

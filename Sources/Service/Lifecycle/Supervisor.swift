@@ -51,9 +51,12 @@ final class Supervisor {
 
     private func startControl(_ configuration: ServiceConfiguration) throws {
         let census = Census(
-            devices: devices, inquiries: try Inquiries(loop: loop), loop: loop)
+            devices: devices, machine: configuration.machine,
+            inquiries: try Inquiries(loop: loop), loop: loop)
         if let path = configuration.controlSocket {
-            control = try ControlServer(path: path, loop: loop, census: census)
+            control = try Composition.doing("--control-socket") {
+                try ControlServer(path: path, loop: loop, census: census)
+            }
         }
         if let file = configuration.metricsFile {
             metricsFile = MetricsFile(

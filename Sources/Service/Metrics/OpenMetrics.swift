@@ -18,10 +18,13 @@ struct OpenMetricsText {
     }
 
     private let dialect: Dialect
+    /// Labels of every sample.
+    private let common: [(String, String)]
     private(set) var text = ""
 
-    init(_ dialect: Dialect) {
+    init(_ dialect: Dialect, machine: String? = nil) {
         self.dialect = dialect
+        common = machine.map { [("vm", $0)] } ?? []
     }
 
     /// Begins a family; its samples follow.
@@ -41,7 +44,8 @@ struct OpenMetricsText {
 
     /// One figure of the family that was begun last.
     mutating func sample(_ name: String, _ labels: [(String, String)] = [], _ value: String) {
-        let pairs = labels.map { "\($0.0)=\"\(Self.escape($0.1))\"" }.joined(separator: ",")
+        let pairs = (common + labels).map { "\($0.0)=\"\(Self.escape($0.1))\"" }.joined(
+            separator: ",")
         text += pairs.isEmpty ? "\(name) \(value)\n" : "\(name){\(pairs)} \(value)\n"
     }
 
@@ -74,7 +78,7 @@ struct OpenMetricsText {
 extension ServiceStatus {
     /// The status as figures, documented in vhostd-metrics(7).
     func metrics(_ dialect: OpenMetricsText.Dialect) -> String {
-        var text = OpenMetricsText(dialect)
+        var text = OpenMetricsText(dialect, machine: machine)
         text.family("vhostd", .info, "The program.")
         text.sample("vhostd_info", [("version", version)], "1")
         text.family("vhostd_uptime_seconds", .gauge, unit: "seconds", "Time since the start.")
