@@ -14,6 +14,7 @@ public struct FileStoreTwin: Sendable {
     let isBlockDevice: Bool
     let alignment: DirectAlignment?
     let descriptor: SharedDescriptor
+    let possession: Possession
 }
 
 /// A descriptor of several owners, closed when the last one lets it go.
