@@ -54,6 +54,7 @@ extension FileStore {
     }
 
     /// Tries to take the file, and logs why it could not be had.
+    @inline(never)
     func locksNow() -> Bool {
         if isTwin { return false }
         do throws(FileStoreError) {
