@@ -93,6 +93,7 @@ struct InquiryTests {
         let answer = initiator.send([0x12, bits, 0, 0, 36, 0], in: 36, to: absent)
         #expect(answer.status == .good && answer.data.first == 0x7F)
         #expect(initiator.send([0, bits, 0, 0, 0, 0]).status == .good)
+        #expect(initiator.send([0x03, bits, 0, 0, 18, 0], in: 18).status == .good)
         // SEND DIAGNOSTIC has the self-test code there.
         if number > 0 {
             #expect(initiator.send([0x1D, bits, 0, 0, 0, 0]).fixedSense == [5, 0x24, 0])

@@ -60,9 +60,12 @@ struct Operation: Sendable {
 
     /// Whether the number of the logical unit may stand in byte 1.
     ///
-    /// Linux, which takes a new target for one of SCSI-2 until that has answered, puts it there; the
-    /// CDBs of 6 bytes but one have nothing else in its place.
-    private var mayNameLUN: Bool { code < 0x20 && code != OperationCode.sendDiagnostic }
+    /// Linux, which takes a new target for one of SCSI-2 until that has answered, puts it there in
+    /// what it asks first.
+    private var mayNameLUN: Bool {
+        code == OperationCode.inquiry || code == OperationCode.testUnitReady
+            || code == OperationCode.requestSense
+    }
 
     /// The first field that is not zero and should be.
     func illegalField(of cdb: CDB) -> Sense? {
