@@ -110,7 +110,8 @@ import SystemPackage
         guard let descriptor else { return nil }
         return FileStoreTwin(
             path: path, isReadOnly: isReadOnly, geometry: geometry, isBlockDevice: isBlockDevice,
-            alignment: alignment, descriptor: descriptor, possession: possession)
+            alignment: alignment, descriptor: descriptor, possession: possession,
+            workerLane: workerLane)
     }
 
     /// Makes a store for another loop on the medium of a store.
@@ -124,7 +125,7 @@ import SystemPackage
         isTwin = true
         alignment = twin.alignment
         lane = twin.alignment == nil ? .workers : .kernel
-        workerLane = context.port.makeLane()
+        workerLane = twin.workerLane
         var geometry = twin.geometry
         geometry.blockCount = UInt64(Int64.max) / UInt64(geometry.blockSize)
         state = Cell(State(geometry: geometry, refusesToWait: !twin.isBlockDevice))

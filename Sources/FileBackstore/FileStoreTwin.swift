@@ -15,6 +15,8 @@ public struct FileStoreTwin: Sendable {
     let alignment: DirectAlignment?
     let descriptor: SharedDescriptor
     let possession: Possession
+    /// All stores of a file have one share of the workers, however many they are.
+    let workerLane: WorkerLane
 }
 
 /// A descriptor of several owners, closed when the last one lets it go.
