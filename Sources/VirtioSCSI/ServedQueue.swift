@@ -33,6 +33,9 @@ final class ServedQueue {
     @inline(__always)
     var isServed: Bool { !state.value.isStopping && !state.value.isBroken }
 
+    /// Whether the queue was stopped.
+    var isStopping: Bool { state.value.isStopping }
+
     /// Whether no more buffers are taken because the driver broke the rules.
     var isBroken: Bool { state.value.isBroken }
 

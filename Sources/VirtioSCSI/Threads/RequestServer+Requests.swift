@@ -219,9 +219,38 @@ extension RequestServer {
     /// there.
     @inline(never)
     private func leaveFailed(_ index: Int, _ transfer: DiskTwin.Transfer) {
+        if let response = responseToForgotten(index) {
+            return endForgotten(index, transfer, response)
+        }
         forward(index, serial: requests[index].queue?.with { $0.serial } ?? 0)
         link.forward(&forwarded)
         requests[index].twin?.with { $0.end(transfer, isDone: false) }
+    }
+
+    /// How a failed transfer ends that must not be executed again; nil when it may be.
+    ///
+    /// Nobody waits for it any more, or another disk may stand at its address by now.
+    private func responseToForgotten(_ index: Int) -> Response? {
+        if requests[index].queue?.with({ $0.isStopping }) ?? true { return .reset }
+        guard let twin = requests[index].twin, let way = routes[requests[index].address],
+            twin.with({ twin in way.with { $0 === twin } })
+        else { return .targetFailure }
+        return nil
+    }
+
+    /// Ends a transfer that has failed, and is not executed again.
+    private func endForgotten(
+        _ index: Int, _ transfer: DiskTwin.Transfer, _ response: Response
+    ) {
+        let pieces = requests[index].pieces.slice(requests[index].writablePieces)
+        let byteCount = ResponseHeader.byteCount + requests[index].senseByteCount
+        pieces.storeZeroes(byteCount: byteCount)
+        pieces.store(
+            ResponseHeader(
+                senseLength: 0, residual: transfer.byteCount, status: .good,
+                response: response))
+        requests[index].twin?.with { $0.end(transfer, isDone: false) }
+        giveBack(index, writtenLength: byteCount)
     }
 
     /// Puts a buffer, and frees its place.

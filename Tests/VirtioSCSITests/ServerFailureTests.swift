@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import BlockStorage
+import Driver
+import SCSI
+import Stores
+import Testing
+import VirtioSCSI
+
+/// What a server has begun fails or hangs; queue 2 is the device's, queue 3 the server's.
+@Suite("What goes wrong on a request server", .serialized)
+struct ServerFailureTests {
+    private static let write: [UInt8] = [0x2A, 0, 0, 0, 0, 5, 0, 0, 1, 0]
+    private static let requestSense: [UInt8] = [3, 0, 0, 0, 18, 0]
+    private static let server = 3
+    private let old = [UInt8](repeating: 0x11, count: 512)
+
+    private func turn(_ guest: SCSIGuest, times: Int = 8) throws {
+        for _ in 0..<times { try guest.turn() }
+    }
+
+    /// A write that is under way on the server, and will fail.
+    private func guestWithFailingWrite() throws -> SCSIGuest {
+        let guest = try SCSIGuest(requestQueues: 2, servers: 1)
+        guest.twins[0].failure = { _ in .mediumError(goodByteCount: 0) }
+        guest.hold(true)
+        guest.offer(SCSIGuest.header(Self.write), out: [old], queue: Self.server, tag: 1)
+        try turn(guest)
+        try #require(guest.twins[0].pendingCount == 1)
+        return guest
+    }
+
+    // MARK: Executed again
+
+    @Test("is not executed by another disk that stands at the address by then")
+    func otherDisk() throws {
+        let guest = try guestWithFailingWrite()
+        let lun = try #require(LUN(0))
+        guest.bus.detach(target: 0, lun: lun)
+        guest.device.forgetRoute(to: (0, lun), of: guest.disk, isGone: true) {}
+        try turn(guest)
+        let other = MemoryStore(geometry: guest.store.geometry, loop: guest.loop)
+        let disk = Disk(store: other, identity: DiskIdentity(stableFrom: "other"))
+        #expect(guest.bus.attach(disk, target: 0, lun: lun))
+        #expect(try guest.send(Self.requestSense, in: [18])?.status == 0)
+        guest.twins[0].endAll()
+        try turn(guest)
+        // VIRTIO_SCSI_S_TARGET_FAILURE.
+        let answers = try guest.reap(queue: Self.server)
+        #expect(answers.map(\.response) == [7] && answers.map(\.residual) == [512])
+        #expect(answers.map(\.usedLength) == [108])
+        #expect(other.log.isEmpty && guest.store.log.isEmpty)
+        #expect(guest.device.underWayCount == 0)
+    }
+
+    @Test("is not executed after its queue was stopped")
+    func stoppedQueue() throws {
+        let guest = try guestWithFailingWrite()
+        guest.servers[0].stopQueue(at: Self.server)
+        guest.servers[0].expediteStop(ofQueueAt: Self.server)
+        try turn(guest)
+        guest.store.isHolding = false
+        guest.twins[0].endAll()
+        try turn(guest)
+        // VIRTIO_SCSI_S_RESET.
+        let answers = try guest.reap(queue: Self.server)
+        #expect(answers.map(\.response) == [4] && answers.map(\.residual) == [512])
+        #expect(guest.store.log.isEmpty && guest.device.underWayCount == 0)
+    }
+}
