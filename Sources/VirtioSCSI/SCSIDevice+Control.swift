@@ -11,6 +11,8 @@ final class ControlRequest {
     let queue: ServedQueue
     let buffer: Buffer
     let pieces: Cell<IOVectorArray>
+    /// Whether the function waits for the servers: the bus does not know of it yet.
+    var isWaiting = true
 
     init(_ buffer: Buffer, _ pieces: consuming IOVectorArray, from queue: ServedQueue) {
         self.queue = queue
@@ -77,8 +79,20 @@ extension SCSIDevice {
         nextControlToken += 1
         controlRequests[token] = request
         let address = LUNAddress(rawValue: UInt64(littleEndian: lun))
-        withOlderRequestsTaken(for: function, address) { [bus] in
+        withOlderRequestsTaken(for: function, address) { [weak self] in
+            guard let self, let request = controlRequests[token] else { return }
+            request.isWaiting = false
             bus.manage(function, address: address, tag: UInt64(littleEndian: tag), token: token)
+        }
+    }
+
+    /// Ends the functions that still wait for the servers and are meant: what they were about is
+    /// not there any more when their turn comes.
+    func rejectWaitingFunctions(where isMeant: (ControlRequest) -> Bool) {
+        let waiting = controlRequests.filter { $0.value.isWaiting && isMeant($0.value) }
+        for (token, request) in waiting.sorted(by: { $0.key < $1.key }) {
+            controlRequests[token] = nil
+            answer(request, .functionRejected)
         }
     }
 

@@ -235,12 +235,14 @@ public final class SCSIDevice: VirtioDevice, QueuePolling {
     }
 
     public func expediteStop(ofQueueAt index: Int) {
+        rejectWaitingFunctions { $0.queue.number == index && !$0.queue.isServed }
         bus.commands.abandonWaiting { command in
             requests[command].queue?.with { $0.number == index && !$0.isServed } ?? false
         }
     }
 
     public func reset() {
+        rejectWaitingFunctions { _ in true }
         features = []
         events = EventBacklog()
         configuration = SCSIConfiguration(requestQueueCount: configuration.requestQueueCount)

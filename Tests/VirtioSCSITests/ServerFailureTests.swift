@@ -10,7 +10,9 @@ import VirtioSCSI
 /// What a server has begun fails or hangs; queue 2 is the device's, queue 3 the server's.
 @Suite("What goes wrong on a request server", .serialized)
 struct ServerFailureTests {
+    private static let read: [UInt8] = [0x28, 0, 0, 0, 0, 5, 0, 0, 2, 0]
     private static let write: [UInt8] = [0x2A, 0, 0, 0, 0, 5, 0, 0, 1, 0]
+    private static let ready: [UInt8] = [0, 0, 0, 0, 0, 0]
     private static let requestSense: [UInt8] = [3, 0, 0, 0, 18, 0]
     private static let server = 3
     private let old = [UInt8](repeating: 0x11, count: 512)
@@ -66,5 +68,48 @@ struct ServerFailureTests {
         let answers = try guest.reap(queue: Self.server)
         #expect(answers.map(\.response) == [4] && answers.map(\.residual) == [512])
         #expect(guest.store.log.isEmpty && guest.device.underWayCount == 0)
+    }
+
+    // MARK: Functions
+
+    @Test("keeps no function waiting into the next session")
+    func functionOfEarlierSession() throws {
+        let guest = try SCSIGuest(requestQueues: 2, servers: 1)
+        guest.hold(true)
+        guest.offer(SCSIGuest.header(Self.read), in: [1024], queue: Self.server, tag: 1)
+        // LOGICAL UNIT RESET.
+        #expect(try guest.control(SCSIGuest.taskManagement(5)) == nil)
+        guest.device.stopQueue(at: 0)
+        guest.device.reset()
+        #expect(try guest.send(Self.requestSense, in: [18])?.status == 0)
+        guest.twins[0].endAll()
+        try turn(guest)
+        #expect(try guest.send(Self.ready)?.status == 0)
+        // The gate is open again.
+        guest.hold(false)
+        _ = try guest.reap(queue: Self.server)
+        for _ in 0..<2 {
+            #expect(try guest.send(Self.read, in: [1024], queue: Self.server)?.status == 0)
+        }
+        #expect(guest.twins[0].log.count > 1)
+    }
+
+    @Test("keeps no function waiting when the time to drain is over")
+    func functionAtStop() throws {
+        let guest = try SCSIGuest(requestQueues: 2, servers: 1)
+        guest.hold(true)
+        guest.offer(SCSIGuest.header(Self.read), in: [1024], queue: Self.server, tag: 1)
+        #expect(try guest.control(SCSIGuest.taskManagement(5)) == nil)
+        guest.device.expediteStop(ofQueueAt: 0)
+        try turn(guest)
+        #expect(try guest.endedControl() == nil)
+        guest.device.stopQueue(at: 0)
+        guest.device.expediteStop(ofQueueAt: 0)
+        try turn(guest)
+        // VIRTIO_SCSI_S_FUNCTION_REJECTED.
+        #expect(try guest.endedControl() == [11])
+        guest.twins[0].endAll()
+        try turn(guest)
+        #expect(try guest.send(Self.ready)?.status == 0)
     }
 }
