@@ -5,12 +5,14 @@ import Driver
 import SCSI
 import Stores
 import Testing
-import VirtioSCSI
+
+@testable import VirtioSCSI
 
 /// What a server has begun fails or hangs; queue 2 is the device's, queue 3 the server's.
 @Suite("What goes wrong on a request server", .serialized)
 struct ServerFailureTests {
     private static let read: [UInt8] = [0x28, 0, 0, 0, 0, 5, 0, 0, 2, 0]
+    private static let shortRead: [UInt8] = [0x08, 0, 0, 5, 2, 0]
     private static let write: [UInt8] = [0x2A, 0, 0, 0, 0, 5, 0, 0, 1, 0]
     private static let ready: [UInt8] = [0, 0, 0, 0, 0, 0]
     private static let requestSense: [UInt8] = [3, 0, 0, 0, 18, 0]
@@ -111,5 +113,28 @@ struct ServerFailureTests {
         guest.twins[0].endAll()
         try turn(guest)
         #expect(try guest.send(Self.ready)?.status == 0)
+    }
+
+    // MARK: Waiting for places
+
+    @Test("is not remembered for ever where requests wait for places all the time")
+    func waitingList() throws {
+        let guest = try SCSIGuest(requestQueues: 2, commandLimit: 64, servers: 1)
+        guest.hold(true)
+        for tag in 0..<100 {
+            guest.offer(
+                SCSIGuest.header(Self.shortRead), in: [1024], queue: Self.server, tag: tag)
+        }
+        try turn(guest, times: 30)
+        for tag in 100..<300 {
+            guest.store.end()
+            try turn(guest, times: 3)
+            #expect(try guest.reap(queue: Self.server).map(\.tag) == [tag - 100])
+            guest.offer(
+                SCSIGuest.header(Self.shortRead), in: [1024], queue: Self.server, tag: tag)
+            try turn(guest, times: 3)
+            #expect(guest.device.servers.hasWaiting)
+        }
+        #expect(guest.device.servers.waiting.count <= 2 * 37)
     }
 }

@@ -14,7 +14,7 @@ final class RequestServers {
     /// Requests to be given back at the end of the turn, for each server.
     private var returned: [[ReturnedRequest]] = []
     /// Requests that were left to the device while it had no place for them.
-    private var waiting: [(RequestLink, ForwardedRequest)] = []
+    private(set) var waiting: [(RequestLink, ForwardedRequest)] = []
     private var firstWaiting = 0
     /// What was left to the device, on its way through.
     var received: [ForwardedRequest] = []
@@ -85,8 +85,9 @@ final class RequestServers {
     func takeWaiting() -> (RequestLink, ForwardedRequest) {
         let first = waiting[firstWaiting]
         firstWaiting += 1
-        if !hasWaiting {
-            waiting.removeAll(keepingCapacity: true)
+        // Not only when it has run empty: a busy driver never lets it.
+        if firstWaiting > waiting.count / 2 {
+            waiting.removeFirst(firstWaiting)
             firstWaiting = 0
         }
         return first
