@@ -18,6 +18,7 @@ struct ServerFailureTests {
     private static let requestSense: [UInt8] = [3, 0, 0, 0, 18, 0]
     private static let server = 3
     private let old = [UInt8](repeating: 0x11, count: 512)
+    private let new = [UInt8](repeating: 0x22, count: 512)
 
     private func turn(_ guest: SCSIGuest, times: Int = 8) throws {
         for _ in 0..<times { try guest.turn() }
@@ -57,6 +58,21 @@ struct ServerFailureTests {
         #expect(guest.device.underWayCount == 0)
     }
 
+    @Test("is not executed by another disk that comes before the server has let go")
+    func otherDiskAtOnce() throws {
+        let guest = try guestWithFailingWrite()
+        let lun = try #require(LUN(0))
+        guest.twins[0].endAll()
+        guest.bus.detach(target: 0, lun: lun)
+        let other = MemoryStore(geometry: guest.store.geometry, loop: guest.loop)
+        let disk = Disk(store: other, identity: DiskIdentity(stableFrom: "other"))
+        #expect(guest.bus.attach(disk, target: 0, lun: lun))
+        guest.device.forgetRoute(to: (0, lun), of: guest.disk, isGone: true) {}
+        #expect(try guest.send(Self.requestSense, in: [18])?.status == 0)
+        #expect(try guest.reap(queue: Self.server).map(\.response) == [7])
+        #expect(other.log.isEmpty)
+    }
+
     @Test("is not executed after its queue was stopped")
     func stoppedQueue() throws {
         let guest = try guestWithFailingWrite()
@@ -70,6 +86,29 @@ struct ServerFailureTests {
         let answers = try guest.reap(queue: Self.server)
         #expect(answers.map(\.response) == [4] && answers.map(\.residual) == [512])
         #expect(guest.store.log.isEmpty && guest.device.underWayCount == 0)
+    }
+
+    @Test("is executed before an ORDERED command that waits for it", arguments: [false, true])
+    func beforeOrdered(otherCommandEnds: Bool) throws {
+        let guest = try guestWithFailingWrite()
+        guest.offer(SCSIGuest.header(Self.write, attribute: 1), out: [new], tag: 2)
+        try turn(guest)
+        #expect(guest.store.pendingCount == 0)
+        guest.twins[0].endAll()
+        if otherCommandEnds {
+            // HEAD OF QUEUE: it ends before the device has the write, and has it look again.
+            guest.offer(SCSIGuest.header(Self.ready, attribute: 2), tag: 3)
+            #expect(guest.store.pendingCount == 0)
+        }
+        for _ in 0..<4 {
+            try turn(guest)
+            #expect(guest.store.pendingCount <= 1)
+            guest.store.endAll()
+        }
+        try turn(guest)
+        #expect(try guest.reap(queue: Self.server).map(\.status) == [0])
+        #expect(try guest.reap().filter { $0.tag == 2 }.map(\.status) == [0])
+        #expect(guest.store[5] == new)
     }
 
     // MARK: Functions

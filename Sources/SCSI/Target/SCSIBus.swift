@@ -65,6 +65,27 @@ public final class SCSIBus {
         }
     }
 
+    /// Executes a plain read or write that has failed on another thread.
+    ///
+    /// It was under way before everything that waits: an ORDERED command waits for it now as before.
+    ///
+    /// - Parameters:
+    ///   - index: as of `execute`.
+    ///   - pass: by which it was begun; where another disk stands by now it ends.
+    @inline(never)
+    public func executeAgain(_ index: Int, begunBy pass: GatePass) {
+        commands.began(index)
+        guard let path = path(to: commands[index].address) else { return endWithoutTarget(index) }
+        let isThere = path.with { $0.taskSet.gateKeeper?.gate === pass.gate }
+        commands[index].path = isThere ? path : nil
+        guard isThere else { return commands.end(index, response: .targetFailure) }
+        path.with { path in
+            path.commandBegan()
+            path.taskSet.prepend(index, to: commands)
+            path.unit.execute(index, in: commands, over: path)
+        }
+    }
+
     @inline(never)
     private func endWithoutTarget(_ index: Int) {
         commands[index].path = nil

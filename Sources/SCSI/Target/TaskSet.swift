@@ -69,6 +69,20 @@ public final class TaskSet {
         }
     }
 
+    /// Adds a SIMPLE command that another thread had begun as the oldest.
+    func prepend(_ index: Int, to commands: CommandTable) {
+        let first = state.value.first
+        commands[index].previous = -1
+        commands[index].next = first
+        commands[index].state = .running
+        state.value.first = index
+        if first >= 0 {
+            commands[first].previous = index
+        } else {
+            state.value.last = index
+        }
+    }
+
     /// Keeps other threads off the medium.
     @inline(never)
     func closeGate() {

@@ -104,6 +104,17 @@ public final class UnitGate: Sendable {
     }
 }
 
+/// Says that something was begun behind a gate.
+public struct GatePass: Sendable {
+    let gate: UnitGate
+    let lane: GateLane
+
+    /// Ends it; once, on any thread.
+    public func leave() {
+        gate.leave(lane)
+    }
+}
+
 /// What one thread has under way behind a gate, and what it has done there.
 ///
 /// The counts of different threads lie in different objects, so that no thread waits for a cache

@@ -97,6 +97,8 @@ struct ForwardedRequest: @unchecked Sendable {
     /// The device-writable pieces, from the response on.
     let response: IOVectorSlice
     let senseByteCount: Int
+    /// Where it was begun by the server, and has failed: the device leaves the gate.
+    let pass: GatePass?
 }
 
 /// A request whose response is written.

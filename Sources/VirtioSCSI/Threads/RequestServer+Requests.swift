@@ -171,7 +171,7 @@ extension RequestServer {
     }
 
     /// Leaves a request to the device.
-    private func forward(_ index: Int, serial: Int) {
+    private func forward(_ index: Int, serial: Int, pass: GatePass? = nil) {
         // Those that come after an ORDERED one must not pass it by here.
         if requests[index].command.attribute != .simple, let twin = requests[index].twin {
             twin.with { $0.constraintCount += 1 }
@@ -182,7 +182,7 @@ extension RequestServer {
                 place: index, queueSerial: serial, address: requests[index].address,
                 tag: requests[index].tag, command: requests[index].command,
                 response: requests[index].pieces.slice(requests[index].writablePieces),
-                senseByteCount: requests[index].senseByteCount))
+                senseByteCount: requests[index].senseByteCount, pass: pass))
         loop.deferWork(self)
     }
 
@@ -215,16 +215,16 @@ extension RequestServer {
 
     /// What has failed here is executed again by the disk, which says exactly what is wrong.
     ///
-    /// It is on its way to the disk before nothing is under way here: whoever waits for that finds it
-    /// there.
+    /// It is under way until the disk has it: whoever waits for that finds it there.
     @inline(never)
     private func leaveFailed(_ index: Int, _ transfer: DiskTwin.Transfer) {
         if let response = responseToForgotten(index) {
             return endForgotten(index, transfer, response)
         }
-        forward(index, serial: requests[index].queue?.with { $0.serial } ?? 0)
+        forward(
+            index, serial: requests[index].queue?.with { $0.serial } ?? 0,
+            pass: requests[index].twin?.with { $0.pass })
         link.forward(&forwarded)
-        requests[index].twin?.with { $0.end(transfer, isDone: false) }
     }
 
     /// How a failed transfer ends that must not be executed again; nil when it may be.

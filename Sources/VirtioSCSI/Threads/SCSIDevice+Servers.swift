@@ -70,7 +70,10 @@ extension SCSIDevice {
     /// Executes what a server has left to the device.
     func takeForwarded(over link: RequestLink) {
         link.takeForwarded(&servers.received)
-        for request in servers.received { execute(request, from: link) }
+        for request in servers.received {
+            execute(request, from: link)
+            request.pass?.leave()
+        }
         servers.received.removeAll(keepingCapacity: true)
     }
 
@@ -105,6 +108,7 @@ extension SCSIDevice {
         commands[index].dataOutByteCount = request.command.dataOutByteCount
         commands[index].dataIn = request.command.dataIn
         commands[index].dataInByteCount = request.command.dataInByteCount
+        if let pass = request.pass { return bus.executeAgain(index, begunBy: pass) }
         bus.execute(index)
     }
 
