@@ -39,10 +39,6 @@ import SystemPackage
     private var descriptor: SharedDescriptor?
     let descriptorNumber: Int32
     let isBlockDevice: Bool
-    /// Whether requests may touch the file; the same for all of its stores.
-    let possession: Possession
-    /// Whether another loop's store locks the file and lets it go.
-    let isTwin: Bool
     /// What the kernel asks of transfers; nil when they go through the page cache.
     let alignment: DirectAlignment?
     let lane: AIORequest.Lane
@@ -93,8 +89,6 @@ import SystemPackage
         path = file.path
         isReadOnly = file.isReadOnly
         isBlockDevice = measured.isBlockDevice
-        possession = Possession(isExclusive: file.isExclusive, isHeld: file.isLocked)
-        isTwin = false
         alignment = measured.direct
         lane = measured.direct == nil ? .workers : .kernel
         workerLane = context.port.makeLane()
@@ -110,8 +104,7 @@ import SystemPackage
         guard let descriptor else { return nil }
         return FileStoreTwin(
             path: path, isReadOnly: isReadOnly, geometry: geometry, isBlockDevice: isBlockDevice,
-            alignment: alignment, descriptor: descriptor, possession: possession,
-            workerLane: workerLane)
+            alignment: alignment, descriptor: descriptor, workerLane: workerLane)
     }
 
     /// Makes a store for another loop on the medium of a store.
@@ -121,8 +114,6 @@ import SystemPackage
         path = twin.path
         isReadOnly = twin.isReadOnly
         isBlockDevice = twin.isBlockDevice
-        possession = twin.possession
-        isTwin = true
         alignment = twin.alignment
         lane = twin.alignment == nil ? .workers : .kernel
         workerLane = twin.workerLane
@@ -174,7 +165,6 @@ import SystemPackage
 extension FileStore {
     /// Why a request ends before the kernel sees it; nil when it does not.
     func refusal(of request: BlockRequest) -> BlockOutcome? {
-        if !isLocked && !locksNow() { return .busy }
         if request.operation == .flush {
             if state.value.hasFailedToFlush { return .mediumError(goodByteCount: 0) }
             return isReadOnly ? .done : nil
@@ -218,15 +208,12 @@ extension FileStore {
 
     /// Logs one failure a second: a guest can cause as many as it likes.
     private func logFailure(of operation: BlockRequest.Operation, errno code: Int32) {
-        log("I/O failed", ["operation": "\(operation)", "errno": "\(code)"])
-    }
-
-    func log(_ message: Logger.Message, _ metadata: Logger.Metadata) {
         let now = context.loop.now
         guard now >= state.value.nextLog else { return }
         state.value.nextLog = now.advanced(byNanoseconds: 1_000_000_000)
         context.logger.error(
-            message, metadata: metadata.merging(["path": "\(path)"]) { one, _ in one })
+            "I/O failed",
+            metadata: ["path": "\(path)", "operation": "\(operation)", "errno": "\(code)"])
     }
 
     /// A request has ended and its owner knows.

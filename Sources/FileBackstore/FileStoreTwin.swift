@@ -14,7 +14,6 @@ public struct FileStoreTwin: Sendable {
     let isBlockDevice: Bool
     let alignment: DirectAlignment?
     let descriptor: SharedDescriptor
-    let possession: Possession
     /// All stores of a file have one share of the workers, however many they are.
     let workerLane: WorkerLane
 }

@@ -39,9 +39,7 @@ extension SCSIHost {
     ) throws -> Unit {
         let unit =
             try unit(like: configuration)
-            ?? makeDisk(
-                OpenedDisk(configuration, locks: self.configuration.locksDisksAtStart),
-                configuration)
+            ?? makeDisk(OpenedDisk(configuration), configuration)
         attach(unit, target: target, lun: lun)
         return unit
     }

@@ -93,8 +93,6 @@ extension Session {
         }
         rings = []
         memory.replace(with: GuestMemory())
-        stopLogging()
-        migrationLog.bitmap = nil
         backEndChannel = nil
         connection.close()
         ended()

@@ -6,8 +6,6 @@ public final class Guest: Sendable {
     /// What the agent has said so far.
     struct Agent: Sendable {
         var readyCount = 0
-        /// How often the guest has moved to another machine.
-        var moveCount = 0
         var hasEnded = false
         var nextIdentifier = 1
         var outputs: [Int: GuestCommand.Output] = [:]
@@ -16,8 +14,7 @@ public final class Guest: Sendable {
 
     public let setup: GuestSetup
     let agent = Monitor(Agent())
-    private let machine: Monitor<ChildProcess>
-    private var process: ChildProcess { machine.update { $0 } }
+    private let process: ChildProcess
     private let folder: String
 
     /// Boots a guest on the daemon's two devices and waits for its agent.
@@ -30,8 +27,16 @@ public final class Guest: Sendable {
         self.setup = setup
         let folder = try Workspace.makeRunFolder()
         self.folder = folder
-        machine = Monitor(
-            try Self.start(setup, devices: devices, in: folder, moves: 0, agent: agent))
+        let agent = agent
+        process = try ChildProcess(
+            GuestMachine(setup: setup, devices: devices, consolePath: folder + "/console.log")
+                .command(),
+            environment: ["TMPDIR": "/dev/shm"], errorPath: folder + "/errors.log",
+            onLine: { line in
+                agent.update { agent in
+                    if let line { agent.take(line) } else { agent.hasEnded = true }
+                }
+            })
         do {
             try waitUntilReady(boots: 1)
         } catch {
@@ -42,29 +47,6 @@ public final class Guest: Sendable {
 
     deinit {
         process.kill()
-    }
-
-    /// Starts a machine; `moves` tells those of one guest apart.
-    private static func start(
-        _ setup: GuestSetup, devices: GuestDevices, in folder: String, moves: Int,
-        agent: Monitor<Agent>
-    ) throws -> ChildProcess {
-        try ChildProcess(
-            GuestMachine(
-                setup: setup, devices: devices,
-                consolePath: folder + "/console\(moves == 0 ? "" : "-\(moves)").log",
-                monitorPath: folder + "/monitor-\(moves).sock"
-            ).command(),
-            environment: ["TMPDIR": "/dev/shm"], errorPath: folder + "/errors.log",
-            onLine: { line in
-                agent.update { agent in
-                    if let line {
-                        agent.take(line)
-                    } else if agent.moveCount == moves {
-                        agent.hasEnded = true
-                    }
-                }
-            })
     }
 
     public var isRunning: Bool { process.isRunning }
@@ -96,38 +78,6 @@ public final class Guest: Sendable {
         let boots = agent.update { $0.readyCount }
         _ = start("reboot -f")
         try waitUntilReady(boots: boots + 1)
-    }
-
-    /// Has the guest move to a second machine by live migration, while what runs in it goes on.
-    ///
-    /// For QEMU. What the agent says in the moment of the move may be lost.
-    ///
-    /// - Parameters:
-    ///   - devices: of the second machine; the same, but for who serves them.
-    ///   - limit: for the whole of it.
-    /// - Throws: what QEMU says when it comes to nothing; then the guest is where it was.
-    public func migrate(to devices: GuestDevices, within limit: Duration) throws {
-        let moves = agent.update { $0.moveCount }
-        let place = "unix:\(folder)/incoming-\(moves).sock"
-        let successor = try Self.start(
-            setup, devices: devices.adding(qemuArguments: ["-incoming", place]), in: folder,
-            moves: moves + 1, agent: agent)
-        do {
-            let source = try MachineMonitor(path: folder + "/monitor-\(moves).sock")
-            // Answers when the machine is there, and so its place to come to.
-            _ = try MachineMonitor(
-                path: folder + "/monitor-\(moves + 1).sock", within: .seconds(30))
-            try source.migrate(to: place, within: limit)
-        } catch {
-            successor.killAndWait()
-            throw failure("the guest did not move: \(error)")
-        }
-        agent.update { $0.moveCount += 1 }
-        let left = machine.update { process in
-            defer { process = successor }
-            return process
-        }
-        left.killAndWait()
     }
 
     /// Powers the guest off and waits for the machine's end.

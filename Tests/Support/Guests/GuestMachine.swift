@@ -16,22 +16,6 @@ public struct GuestDevices: Sendable {
             qemuArguments: qemuArguments, umlArguments: self.umlArguments + umlArguments)
     }
 
-    /// The same, and more arguments of QEMU.
-    public func adding(qemuArguments: [String]) -> GuestDevices {
-        GuestDevices(
-            qemuArguments: self.qemuArguments + qemuArguments, umlArguments: umlArguments)
-    }
-
-    /// The SCSI device alone that a daemon serves, in QEMU: one that can migrate.
-    public static func disks(of daemon: Daemon, as setup: GuestSetup) -> GuestDevices {
-        let packed = "packed=" + (setup.ring == .packed ? "on" : "off")
-        let queues = "num_queues=\(setup.requestQueueCount)"
-        return GuestDevices(qemuArguments: [
-            "-chardev", "socket,id=scsi,path=" + daemon.scsiSocketPath,
-            "-device", "vhost-user-scsi-pci,chardev=scsi,\(queues),\(packed)",
-        ])
-    }
-
     /// The two devices that a daemon serves.
     public static func served(by daemon: Daemon, as setup: GuestSetup) -> GuestDevices {
         let packed = "packed=" + (setup.ring == .packed ? "on" : "off")
@@ -59,8 +43,6 @@ struct GuestMachine {
     let devices: GuestDevices
     /// The file for the kernel's console under QEMU; user-mode-linux has it on standard error.
     let consolePath: String
-    /// Where QEMU's monitor listens.
-    let monitorPath: String
 
     /// The program and its arguments; the agent is on its standard input and output.
     func command() throws -> [String] {
@@ -84,7 +66,6 @@ struct GuestMachine {
             "-kernel", try Workspace.image("vmlinuz"), "-initrd", try Workspace.image("qemu.cpio"),
             "-append", kernelArguments.joined(separator: " "),
             "-serial", "file:" + consolePath,
-            "-qmp", "unix:\(monitorPath),server=on,wait=off",
             "-chardev", "stdio,id=agent", "-serial", "chardev:agent",
         ] + devices.qemuArguments
     }
