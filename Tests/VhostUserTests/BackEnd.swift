@@ -37,7 +37,7 @@ final class BackEnd {
         _ = signal(SIGPIPE, SIG_IGN)
         let number = Self.serial.wrappingAdd(1, ordering: .relaxed).newValue
         let folder = ProcessEnvironment.variable("TMPDIR") ?? "/tmp"
-        path = folder + "/vhost-user-\(getpid())-\(number).socket"
+        path = folder + "/vhost-user-\(UInt32.random(in: .min ... .max))-\(number).socket"
         loop = try EventLoop(clock: clock)
         let (clock, device) = (clock, EchoDevice(features: features, queueCount: queueCount))
         self.device = device

@@ -35,7 +35,7 @@ final class ThreadedBackEnd {
         _ = signal(SIGPIPE, SIG_IGN)
         let number = Self.serial.wrappingAdd(1, ordering: .relaxed).newValue
         let folder = ProcessEnvironment.variable("TMPDIR") ?? "/tmp"
-        let path = folder + "/vhost-user-threads-\(getpid())-\(number).socket"
+        let path = folder + "/vhost-user-threads-\(UInt32.random(in: 0 ... .max))-\(number).socket"
         self.path = path
         threads = try (0..<2).map { number in
             try LoopThread(name: "queues \(number)") { loop in

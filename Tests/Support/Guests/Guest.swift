@@ -100,7 +100,9 @@ public final class Guest: Sendable {
         let isReady = agent.wait(within: .seconds(90)) { agent in
             agent.readyCount >= boots ? true : agent.hasEnded ? false : nil
         }
-        if isReady != true { throw failure("the guest did not come up") }
+        if isReady == true { return }
+        let end = process.waitForExit(within: .seconds(2)).map { ": \($0)" } ?? " within 90 seconds"
+        throw failure("the guest did not come up\(end)")
     }
 
     /// An error that shows what the guest printed last.

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
-import Synchronization
 
 /// Where things lie: the checkout, the built daemon, the cache with the guest's images, and a folder
 /// for each run.
 public enum Workspace {
-    private static let nextNumber = Atomic<Int>(0)
-
     /// The root of the checkout.
     public static let checkout = URL(fileURLWithPath: #filePath)
         .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
@@ -35,11 +32,18 @@ public enum Workspace {
     }
 
     /// A new folder for sockets, disks and logs, with a path short enough for a socket's address.
+    ///
+    /// Nobody else has it, nor had it before: runs that were killed leave theirs behind, and numbers
+    /// of processes come again.
     public static func makeRunFolder() throws -> String {
-        let number = nextNumber.add(1, ordering: .relaxed).newValue
-        let identifier = ProcessInfo.processInfo.processIdentifier
-        let path = cache + "/run/\(identifier)-\(number)"
-        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-        return path
+        let parent = cache + "/run"
+        try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true)
+        var name = Array((parent + "/XXXXXX").utf8CString)
+        // SAFETY: mkdtemp writes the letters of the name, which is an array of our own and ends in 0.
+        let isMade = unsafe name.withUnsafeMutableBufferPointer {
+            unsafe $0.baseAddress.map { unsafe mkdtemp($0) != nil } ?? false
+        }
+        guard isMade else { throw GuestError("no folder in \(parent): errno \(errno)") }
+        return String(decoding: name.dropLast().map(UInt8.init(bitPattern:)), as: UTF8.self)
     }
 }

@@ -42,7 +42,7 @@ public final class SessionFuzzer {
     public init(name: String, queueServerCount: Int = 0) throws {
         _ = signal(SIGPIPE, SIG_IGN)
         let folder = ProcessEnvironment.variable("TMPDIR") ?? "/tmp"
-        path = folder + "/vhost-user-fuzz-\(getpid())-\(name).socket"
+        path = folder + "/vhost-user-fuzz-\(UInt32.random(in: .min ... .max))-\(name).socket"
         loop = try EventLoop(clock: clock)
         memory = try TestMemory([
             TestMemory.Region(at: 0, byteCount: 1 << 16, frontEndAddress: 0x1_0000),
