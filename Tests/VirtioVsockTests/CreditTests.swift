@@ -53,6 +53,40 @@ struct HostboundCreditTests {
         credit.forward(1)
         #expect(credit.updateIsDue(guestAllocation: 1000))
     }
+
+    @Test("is granted in advance once, until the host has taken as much")
+    func advance() {
+        var credit = HostboundCredit(allocation: 100)
+        check(true, credit.receive(100))
+        check(true, credit.advance(guestAllocation: 1000))
+        #expect(credit.forwardCount == 100)
+        #expect(credit.held == 100)
+        credit.report()
+        check(true, credit.receive(60))
+        check(false, credit.advance(guestAllocation: 1000))
+        credit.forward(40)
+        #expect(credit.forwardCount == 100, "the advance is being made good")
+        #expect(!credit.updateIsDue(guestAllocation: 1000))
+        check(false, credit.receive(41))
+        check(true, credit.receive(40))
+        #expect(credit.held == 160)
+        credit.forward(60)
+        #expect(credit.forwardCount == 100)
+        credit.forward(50)
+        #expect(credit.forwardCount == 150)
+        #expect(credit.updateIsDue(guestAllocation: 1000))
+    }
+
+    @Test("is not granted in advance for less than half of the smaller window")
+    func smallAdvance() {
+        var credit = HostboundCredit(allocation: 100)
+        check(false, credit.advance(guestAllocation: 1000))
+        check(true, credit.receive(49))
+        check(false, credit.advance(guestAllocation: 1000))
+        #expect(credit.forwardCount == 0)
+        check(true, credit.receive(1))
+        check(true, credit.advance(guestAllocation: 1000))
+    }
 }
 
 @Suite("Credit from the guest")

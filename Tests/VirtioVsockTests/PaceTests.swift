@@ -218,6 +218,55 @@ struct PaceTests {
         withExtendedLifetime(host) {}
     }
 
+    /// A guest with a connection that large pieces come on, and that has sent nothing but credit for
+    /// so long that it need not notify.
+    private func bulk() throws -> (guest: FakeGuest, stream: GuestStream, host: HostEnd) {
+        let guest = try FakeGuest(.init(rest: Self.rest))
+        let (stream, host) = try guest.accept(at: 22)
+        for round in 1...30 {
+            host.write(testBytes(100_000))
+            guest.settle()
+            #expect(stream.bytesRead.count == round * 100_000, "large pieces are read at once")
+            guest.advance(by: Self.rest)
+        }
+        host.write(testBytes(100_000))
+        guest.settle()
+        return (guest, stream, host)
+    }
+
+    @Test("spares the guest notifications while large pieces come, for a rest behind each at most")
+    func unwatchedBulk() throws {
+        let (guest, stream, host) = try bulk()
+        let waiting = guest.chainsUnderWay
+        stream.send(Packet.creditUpdate)
+        guest.settle()
+        #expect(guest.chainsUnderWay == waiting + 1)
+        guest.advance(by: Self.rest)
+        #expect(guest.chainsUnderWay == 0)
+        stream.send(Packet.creditUpdate)
+        guest.settle()
+        #expect(guest.chainsUnderWay == 0)
+        #expect(guest.device.statistics.rests == 0)
+        withExtendedLifetime(host) {}
+    }
+
+    @Test("has the guest notify of credit that a stream of large pieces waits for")
+    func bulkWithoutCredit() throws {
+        let (guest, stream, host) = try bulk()
+        guest.advance(by: Self.rest)
+        stream.readsAtOnce = false
+        let before = stream.bytesRead.count
+        for _ in 0..<3 {
+            host.write(testBytes(100_000))
+            guest.settle()
+        }
+        #expect(stream.queue.count == 256 << 10)
+        stream.readsAtOnce = true
+        stream.read()
+        guest.settle()
+        #expect(stream.bytesRead.count == before + 300_000)
+    }
+
     @Test("leaves nobody waiting when the guest closes in a rest")
     func closesUnwatched() throws {
         let (guest, stream, host) = try quiet()

@@ -51,6 +51,27 @@ struct WindowTests {
         expectSame(arrived, bytes)
     }
 
+    @Test("of the host is granted twice at most, to go on while bytes are copied, and then kept to")
+    func advance() throws {
+        let service = try guest.service(at: 5000)
+        let (stream, host) = try guest.connect(to: service, port: 5000, from: 1025)
+        let bytes = (0..<4).flatMap { testBytes(1_000_000, seed: $0) }
+        stream.write(bytes)
+        guest.settle()
+        let waiting = try #require(guest.device.connections.first).waitingByteCount
+        #expect(waiting > 256 << 10)
+        #expect(waiting <= 512 << 10)
+        var arrived: [UInt8] = []
+        for _ in 0..<1000 where arrived.count < bytes.count {
+            if case .bytes(let part) = host.read(50_000) { arrived += part }
+            guest.settle()
+            let waiting = guest.device.connections.first?.waitingByteCount ?? 0
+            #expect(waiting <= 512 << 10)
+        }
+        expectSame(arrived, bytes)
+        #expect(guest.device.connections.first?.waitingByteCount == 0)
+    }
+
     @Test(
         "of any size moves everything both ways",
         arguments: [UInt32(1), 128, 1000, 4096, 65_536, 0xffff_ffff])

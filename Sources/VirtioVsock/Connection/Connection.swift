@@ -158,7 +158,7 @@ struct Connection: BitwiseCopyable {
         header.type = type.rawValue
         header.operation = operation.rawValue
         header.bufferAllocation = hostbound.allocation
-        header.forwardCount = hostbound.forwarded
+        header.forwardCount = hostbound.forwardCount
         if operation == .shutdown { header.flags = hostShutdown.rawValue }
         return header
     }
@@ -226,6 +226,18 @@ struct Connection: BitwiseCopyable {
     mutating func connectedToHost() {
         phase = .established
         pending.insert(.response)
+    }
+
+    /// Everything that is held is about to be handed to a socket on which nothing waits.
+    ///
+    /// - Returns: whether the guest is to be told of the room for more before that.
+    @inline(__always)
+    mutating func advanceCredit() -> Bool {
+        guard phase == .established,
+            hostbound.advance(guestAllocation: guestbound.allocation)
+        else { return false }
+        pending.insert(.creditUpdate)
+        return true
     }
 
     /// The host took bytes of the guest, or nobody wants them any more.

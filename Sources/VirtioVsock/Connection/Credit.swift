@@ -4,15 +4,20 @@
 ///
 /// The guest may have sent at most `allocation` bytes that are not forwarded yet. A byte is
 /// forwarded when the host's socket has taken it, not when it has arrived here: that is what makes
-/// the guest wait for a slow reader. The three counters run modulo 2^32.
+/// the guest wait for a slow reader. Once at a time, what is about to be handed to a socket that has
+/// taken everything so far is granted again in advance, so that the guest goes on while it is copied;
+/// should the socket not take it, the connection holds up to twice the allocation, and nothing more
+/// is granted until that has been made good. The counters run modulo 2^32.
 struct HostboundCredit: BitwiseCopyable, Equatable {
     /// Bytes that the guest may have under way (our buf_alloc).
     let allocation: UInt32
     /// Bytes that the guest has sent.
     private(set) var received: UInt32 = 0
-    /// Bytes that the host has taken (our fwd_cnt).
+    /// Bytes that the host has taken.
     private(set) var forwarded: UInt32 = 0
-    /// What the guest was last told of `forwarded`.
+    /// Bytes behind those that count as forwarded in advance.
+    private(set) var advanced: UInt32 = 0
+    /// What the guest was last told of `forwardCount`.
     private(set) var reported: UInt32 = 0
 
     init(allocation: UInt32) {
@@ -22,10 +27,14 @@ struct HostboundCredit: BitwiseCopyable, Equatable {
     /// Bytes that have come and are not forwarded yet.
     var held: UInt32 { received &- forwarded }
 
+    /// Our fwd_cnt.
+    @inline(__always)
+    var forwardCount: UInt32 { forwarded &+ advanced }
+
     /// Counts bytes that the guest sent; false when it had no credit for them.
     @inline(__always)
     mutating func receive(_ byteCount: UInt32) -> Bool {
-        let (sum, overflow) = held.addingReportingOverflow(byteCount)
+        let (sum, overflow) = (received &- forwardCount).addingReportingOverflow(byteCount)
         guard !overflow, sum <= allocation else { return false }
         received &+= byteCount
         return true
@@ -34,13 +43,27 @@ struct HostboundCredit: BitwiseCopyable, Equatable {
     /// Counts bytes that the host took, or that nobody wants any more.
     @inline(__always)
     mutating func forward(_ byteCount: Int) {
-        forwarded &+= UInt32(truncatingIfNeeded: byteCount)
+        let byteCount = UInt32(truncatingIfNeeded: byteCount)
+        forwarded &+= byteCount
+        advanced &-= min(advanced, byteCount)
     }
 
-    /// A packet with the present `forwarded` goes to the guest.
+    /// Counts what is held as forwarded in advance, if the guest would then have to be told.
+    ///
+    /// - Returns: whether that was done; not while an earlier advance has not been made good.
+    @inline(__always)
+    mutating func advance(guestAllocation: UInt32) -> Bool {
+        guard advanced == 0 else { return false }
+        advanced = held
+        if updateIsDue(guestAllocation: guestAllocation) { return true }
+        advanced = 0
+        return false
+    }
+
+    /// A packet with the present `forwardCount` goes to the guest.
     @inline(__always)
     mutating func report() {
-        reported = forwarded
+        reported = forwardCount
     }
 
     /// Whether the guest has to be told of room that it does not know of.
@@ -53,7 +76,7 @@ struct HostboundCredit: BitwiseCopyable, Equatable {
     /// - Returns: whether a packet has to go out for that alone.
     @inline(__always)
     func updateIsDue(guestAllocation: UInt32) -> Bool {
-        let news = forwarded &- reported
+        let news = forwardCount &- reported
         if news == 0 { return false }
         let window = max(1, min(allocation, guestAllocation))
         return news >= max(1, window / 2) || received &- reported >= window

@@ -60,9 +60,10 @@ extension Multiplexer {
     ///
     /// - Returns: false when there is none.
     private func tellReset(_ queue: Virtqueue) -> Bool {
-        pieces[0].removeAll()
+        bufferPieces[0].removeAll()
         guard let (buffer, others) = takeEventBuffers(queue) else { return false }
-        let fits = pieces[0].slice(buffer.writablePieces).store(Self.transportReset.littleEndian)
+        let target = bufferPieces[0].slice(buffer.writablePieces)
+        let fits = target.store(Self.transportReset.littleEndian)
         queue.handBack(others)
         queue.put(UsedBuffer(id: buffer.id, writtenLength: fits ? 4 : 0))
         queue.flush()
@@ -87,16 +88,16 @@ extension Multiplexer {
         var count = 0
         do {
             while count < queue.size {
-                guard let buffer = try queue.take(&pieces[0]) else {
+                guard let buffer = try queue.take(&bufferPieces[0]) else {
                     if queue.requestNotifications() { continue }
                     break
                 }
                 if first == nil {
                     first = buffer
-                    pieceCount = pieces[0].count
+                    pieceCount = bufferPieces[0].count
                 }
                 // The others are handed back: where they lie does not matter.
-                pieces[0].truncate(to: pieceCount)
+                bufferPieces[0].truncate(to: pieceCount)
                 count += 1
             }
         } catch {

@@ -15,12 +15,15 @@ extension Multiplexer {
     /// Bytes for the guest before everybody else on the loop has a turn; a packet costs some, too.
     private static let bytesPerTurn = 1024 * 1024
     private static let bytesPerPacket = 256
+    /// Bytes for the guest in one turn that are a sign of more to come.
+    private static let bulk: UInt64 = 64 * 1024
     /// Looks at the queue before it counts as empty, should the driver add buffers all the time.
     private static let takeAttempts = 4
 
     /// Sends what is owed and what there is, as far as receive buffers and the budget go.
     func serveGuestbound() {
         guard !isStarved, !events.awaitsDriver, let queue = guestboundQueue else { return }
+        let byteCount = counters.value.bytesToGuest
         var budget = Self.bytesPerTurn
         var isIdle = true
         while budget > 0 && !isStarved {
@@ -30,6 +33,7 @@ extension Multiplexer {
                 budget -= Self.bytesPerPacket
             } else if let slot = table.firstReady {
                 table.removeReady(slot)
+                servedSlot = slot
                 budget -= serve(slot, queue)
             } else {
                 break
@@ -39,6 +43,7 @@ extension Multiplexer {
         if isIdle { return }
         queue.flush()
         queue.signal()
+        if counters.value.bytesToGuest &- byteCount >= Self.bulk { noteBulk() }
     }
 
     /// Gives a connection its turn.
@@ -86,10 +91,22 @@ extension Multiplexer {
         return true
     }
 
+    /// Tells the guest at once of its credit on a connection that owes it nothing else.
+    ///
+    /// Without a receive buffer, or when others come first, that is left to the turn.
+    func sendCreditUpdate(_ slot: Int) {
+        guard !isStarved, !events.awaitsDriver, resets.count == 0, let queue = guestboundQueue,
+            table.slots[slot].connection.nextOperation == .creditUpdate,
+            sendOwed(.creditUpdate, slot, queue)
+        else { return }
+        queue.flush()
+        queue.signal()
+    }
+
     private func send(_ header: VsockHeader, _ queue: Virtqueue) -> Bool {
-        pieces[0].removeAll()
+        bufferPieces[0].removeAll()
         guard let buffer = takeReceiveBuffer(queue, payloadByteCount: 0) else { return false }
-        let target = pieces[0].slice(buffer.writablePieces)
+        let target = bufferPieces[0].slice(buffer.writablePieces)
         header.store(to: target)
         capture?.record(header, target)
         put(buffer, byteCount: 0, queue)
@@ -115,7 +132,7 @@ extension Multiplexer {
                 if isUsable(buffer, payloadByteCount: payloadByteCount) { return buffer }
                 counters.value.malformedPackets &+= 1
                 queue.put(UsedBuffer(id: buffer.id, writtenLength: 0))
-                pieces[0].removeAll()
+                bufferPieces[0].removeAll()
                 continue
             }
             if queue.breakage != nil || !queue.requestNotifications() { break }
@@ -137,7 +154,7 @@ extension Multiplexer {
     private func take(_ queue: Virtqueue) -> Buffer? {
         let wasBroken = queue.breakage != nil
         do {
-            return try queue.take(&pieces[0])
+            return try queue.take(&bufferPieces[0])
         } catch {
             if !wasBroken { report(error, of: "rx") }
             return nil
@@ -183,7 +200,7 @@ extension Multiplexer {
         let credit = table.slots[slot].connection.guestbound
         let window = min(credit.available, Self.bytesPerRead)
         let limit = min(credit.availablePackets, table.slots[slot].expectedBuffers)
-        pieces[0].removeAll()
+        bufferPieces[0].removeAll()
         scattered[0].removeAll()
         guard let first = takeReceiveBuffer(queue, payloadByteCount: 1) else { return nil }
         var room = offer(first, at: 0, window: window)
@@ -209,7 +226,8 @@ extension Multiplexer {
         offered[index] = buffer
         let room = min(payloadRoom(buffer), window)
         scattered[0].append(
-            pieces[0].slice(buffer.writablePieces), from: VsockHeader.byteCount, byteCount: room)
+            bufferPieces[0].slice(buffer.writablePieces), from: VsockHeader.byteCount,
+            byteCount: room)
         return room
     }
 
@@ -227,7 +245,7 @@ extension Multiplexer {
             let room = payloadRoom(buffer)
             let length = min(room, left)
             header.length = UInt32(truncatingIfNeeded: length)
-            let target = pieces[0].slice(buffer.writablePieces)
+            let target = bufferPieces[0].slice(buffer.writablePieces)
             header.store(to: target)
             if let capture { capture.record(header, target) }
             table.slots[slot].connection.sentPayload(length, fillsBuffer: length == room)

@@ -17,24 +17,18 @@ extension Multiplexer {
     /// Takes the guest's packets, as many as the budget allows.
     func serveHostbound() {
         guard hostboundIsDue, let queue = hostboundQueue else { return }
-        queue.suppressNotifications()
         var left = Self.packetsPerTurn
         let byteLimit = counters.value.bytesFromGuest &+ Self.bytesPerTurnFromGuest
         // Each packet may have to be refused: none is taken that could not be.
         while left > 0 && !resets.isFull && counters.value.bytesFromGuest < byteLimit {
             left -= 1
-            if let buffer = takePacket(queue) {
-                accept(buffer)
-                finished[finishedCount] = buffer.id
-                finishedCount &+= 1
-            } else if queue.breakage != nil || mayLeaveHostboundUnwatched
-                || !queue.requestNotifications()
-            {
+            guard let buffer = takePacket(queue) else {
                 hostboundIsDue = false
                 break
-            } else {
-                queue.suppressNotifications()
             }
+            accept(buffer)
+            finished[finishedCount] = buffer.id
+            finishedCount &+= 1
         }
         endRun()
         notePass(packetCount: finishedCount, isQuiet: !isSignalDue)
@@ -47,15 +41,16 @@ extension Multiplexer {
         }
         finishedCount = 0
         queue.flush()
-        signalHostbound(queue)
     }
 
     /// Signals that chains were used; for credit updates alone, later.
     ///
+    /// Comes behind what the turn has for the guest, which then finds both with one wake-up.
     /// A guest that reads much sends little else, and nobody there waits for the end of such a
     /// packet unless the ring is full. A quarter of the ring is signalled at once all the same, and
     /// every chain within a millisecond.
-    private func signalHostbound(_ queue: Virtqueue) {
+    func signalHostbound() {
+        guard let queue = hostboundQueue else { return }
         if isSignalDue || unsignalledCount >= queue.size / 4 {
             isSignalDue = false
             unsignalledCount = 0
@@ -69,9 +64,9 @@ extension Multiplexer {
     @inline(__always)
     private func takePacket(_ queue: Virtqueue) -> Buffer? {
         let wasBroken = queue.breakage != nil
-        pieces[0].removeAll()
+        packetPieces[0].removeAll()
         do {
-            return try queue.take(&pieces[0])
+            return try queue.take(&packetPieces[0])
         } catch {
             if !wasBroken { report(error, of: "tx") }
             return nil
@@ -84,7 +79,7 @@ extension Multiplexer {
     private func accept(_ buffer: Buffer) {
         counters.value.packetsFromGuest &+= 1
         unsignalledCount &+= 1
-        let packet = pieces[0].slice(buffer.readablePieces)
+        let packet = packetPieces[0].slice(buffer.readablePieces)
         guard let header = VsockHeader(packet) else {
             counters.value.malformedPackets &+= 1
             isSignalDue = true
@@ -207,6 +202,7 @@ extension Multiplexer {
         let slot = runSlot
         runSlot = -1
         interruptPace(slot)
+        advanceCredit(slot)
         var start = 0
         while start < gathered[0].count {
             let end = min(start + Self.piecesPerCall, gathered[0].count)
@@ -220,6 +216,14 @@ extension Multiplexer {
         }
         gathered[0].removeAll()
         refresh(slot)
+    }
+
+    /// Tells a guest that has used up much of its credit of more before its bytes are copied: it
+    /// goes on meanwhile.
+    private func advanceCredit(_ slot: Int) {
+        guard !table.slots[slot].host.isWaiting, table.slots[slot].connection.advanceCredit()
+        else { return }
+        sendCreditUpdate(slot)
     }
 
     /// Adds a packet to the message that it belongs to.

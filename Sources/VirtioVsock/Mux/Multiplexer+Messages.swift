@@ -53,7 +53,7 @@ extension Multiplexer {
     }
 
     private func sendMessagePart(_ slot: Int, _ queue: Virtqueue) -> Int? {
-        pieces[0].removeAll()
+        bufferPieces[0].removeAll()
         guard let buffer = takeReceiveBuffer(queue, payloadByteCount: 1) else { return nil }
         let left = table.slots[slot].message.count
         let room = payloadRoom(buffer)
@@ -61,7 +61,7 @@ extension Multiplexer {
         var header = table.slots[slot].connection.header(.readWrite, guest: guest)
         header.length = UInt32(truncatingIfNeeded: length)
         if length == left { header.flags = MessageFlags.endOfMessage }
-        let target = pieces[0].slice(buffer.writablePieces)
+        let target = bufferPieces[0].slice(buffer.writablePieces)
         header.store(to: target)
         table.slots[slot].message.moveFirst(length, to: target, at: VsockHeader.byteCount)
         capture?.record(header, target)

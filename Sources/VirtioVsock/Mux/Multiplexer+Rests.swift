@@ -6,8 +6,9 @@ import Virtio
 // Streams to the guest that are read by the clock (`Pace`). Nobody is told of their bytes: the timer
 // of the earliest deadline leads to them. Their end, and that of the connection, is reported at once.
 //
-// While such a stream is all there is, and the guest sends nothing but credit for it, the guest need
-// not notify either: its packets are looked at after each rest.
+// While such a stream, or one that comes in large pieces, is all there is, and the guest sends nothing
+// but credit for it, the guest need not notify either: its packets are looked at with the stream's next
+// bytes, and after a rest at the latest.
 extension Multiplexer {
     /// Passes over the guest's packets with nothing but credit updates before it need not notify.
     private static let quietPasses = 16
@@ -58,12 +59,6 @@ extension Multiplexer {
 
     // MARK: The guest's notifications meanwhile
 
-    /// Whether the guest need not notify: called when its queue is empty.
-    var mayLeaveHostboundUnwatched: Bool {
-        isHostboundUnwatched = quietPassCount >= Self.quietPasses && hasRested
-        return isHostboundUnwatched
-    }
-
     /// Counts passes over the guest's packets with nothing but credit updates.
     func notePass(packetCount: Int, isQuiet: Bool) {
         if !isQuiet {
@@ -73,20 +68,46 @@ extension Multiplexer {
         }
     }
 
-    /// At the end of a turn: without a rest, whose end leads back here, the guest has to notify.
-    func endTurnOfRests() {
-        hasRested = table.waitingCount(.rest) > 0
-        guard isHostboundUnwatched, !hasRested else { return }
-        isHostboundUnwatched = false
-        if let queue = hostboundQueue, queue.requestNotifications() { hostboundIsDue = true }
+    /// The turn has moved much to the guest: more is expected to come as soon as a rest would end.
+    func noteBulk() {
+        guard canRest else { return }
+        bulkEnd = loop.now.advanced(byNanoseconds: options.rest.wholeNanoseconds)
     }
 
-    /// A turn begins: looks at packets that nobody has notified of.
-    func beginTurnOfRests() {
-        if isHostboundUnwatched { hostboundIsDue = true }
+    /// At the beginning of a turn, which looks at the guest's packets in any case: while it lasts,
+    /// the guest need not notify.
+    func leaveHostboundUnwatched() {
+        guard let queue = hostboundQueue else { return }
+        queue.suppressNotifications()
+        hostboundIsDue = true
     }
 
-    /// Every timer for deadlines leads here, that of a rest which has been called off, too.
+    /// At the end of a turn: the guest has to notify, unless its packets are looked at soon anyway.
+    func watchHostbound() {
+        let hasRested = table.waitingCount(.rest) > 0
+        isHostboundUnwatched =
+            quietPassCount >= Self.quietPasses && (hasRested || expectsBulk)
+        if isHostboundUnwatched {
+            if !hasRested { setLookTimer() }
+        } else if !hostboundIsDue, let queue = hostboundQueue {
+            hostboundIsDue = queue.requestNotifications()
+        }
+    }
+
+    /// Whether the host is sure to lead back here: a stream waits for it, and not for the guest.
+    private var expectsBulk: Bool {
+        loop.now < bulkEnd && table.slots[servedSlot].connection.guestbound.available > 0
+    }
+
+    /// Should the host stop all the same, credit that the guest has given is seen that much later.
+    private func setLookTimer() {
+        if lookTimerIsSet { return }
+        lookTimerIsSet = true
+        loop.setTimer(after: options.rest, handler: self, tag: TimerTag.look.rawValue)
+    }
+
+    /// Every timer that leads to packets without a notification leads here, that of a rest which
+    /// has been called off, too.
     func deadlinePassed() {
         if isHostboundUnwatched { deferTurn() }
     }

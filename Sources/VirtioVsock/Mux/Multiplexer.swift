@@ -26,6 +26,8 @@ final class Multiplexer {
         case signal
         /// The driver has had long enough to read an event.
         case event
+        /// The guest's packets are looked at, without a notification.
+        case look
     }
 
     /// Pieces that one system call takes (IOV_MAX).
@@ -64,12 +66,15 @@ final class Multiplexer {
 
     /// Whether there is a clock that is exact enough.
     let canRest: Bool
-    /// Whether one of them rested at the end of the last turn.
-    var hasRested = false
-    /// Whether the guest need not notify, because its queue is looked at after each rest.
+    /// Whether the guest need not notify, because its queue is looked at soon in any case.
     var isHostboundUnwatched = false
     /// Passes over the guest's packets with nothing but credit updates, up to now.
     var quietPassCount = 0
+    /// The connection that had the last turn.
+    var servedSlot = 0
+    /// How long more is expected behind a turn that moved much to the guest.
+    var bulkEnd = Instant(nanoseconds: 0)
+    var lookTimerIsSet = false
 
     /// What is to be told on the event queue.
     var events = EventState()
@@ -78,8 +83,10 @@ final class Multiplexer {
 
     // MARK: Scratch, kept so that nothing is allocated in a turn
 
-    /// The pieces of the chain or chains at hand.
-    let pieces = Slab<IOVectorArray>(count: 1) { _ in IOVectorArray(capacity: 1100) }
+    /// The pieces of the packet of the guest at hand.
+    let packetPieces = Slab<IOVectorArray>(count: 1) { _ in IOVectorArray(capacity: 1100) }
+    /// The pieces of the buffers for the guest at hand.
+    let bufferPieces = Slab<IOVectorArray>(count: 1) { _ in IOVectorArray(capacity: 1100) }
     /// Payload from the guest that goes to one socket.
     let gathered = Slab<IOVectorArray>(count: 1) { _ in IOVectorArray(capacity: 1100) }
     /// Parts of receive buffers that one socket is read into.
@@ -158,11 +165,12 @@ final class Multiplexer {
 extension Multiplexer: DeferredWork {
     func performDeferredWork() {
         isServing = true
-        beginTurnOfRests()
+        leaveHostboundUnwatched()
         serveEvents()
         serveHostbound()
         serveGuestbound()
-        endTurnOfRests()
+        signalHostbound()
+        watchHostbound()
         capture?.flush()
         isServing = false
         if hasMoreToDo && !nextTurnIsSet {
@@ -188,6 +196,9 @@ extension Multiplexer: TimerHandler {
             signalNow()
         case .event:
             endEventWait()
+        case .look:
+            lookTimerIsSet = false
+            deadlinePassed()
         case nil:
             break
         }
