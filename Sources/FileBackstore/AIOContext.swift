@@ -50,6 +50,10 @@ public import SystemPackage
     /// Whether a look at what has ended makes no system call.
     let looksForFree: Bool
 
+    /// Whether a request has not ended.
+    @inline(__always)
+    var hasRequests: Bool { state.value.freeSlotCount < requests.count }
+
     /// What changes with every request.
     struct State: ~Copyable {
         var freeSlots: RequestList

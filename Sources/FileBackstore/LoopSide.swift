@@ -38,6 +38,8 @@ final class LoopSide: EventHandler, DeferredWork, TimerHandler, Pollable {
 
     func prepareToSleep() -> Bool { poll() }
 
+    var awaitsCompletions: Bool { context.value?.with { $0.hasRequests } ?? false }
+
     func timerFired(tag: Int) {
         held?.retry()
     }

@@ -76,4 +76,7 @@ final class QueueWatcher<Device: QueuePolling>: Pollable {
     func poll() -> Bool { device.value?.with { $0.pollQueues() } ?? false }
 
     func prepareToSleep() -> Bool { device.value?.with { $0.armQueues() } ?? false }
+
+    /// The stores await theirs by themselves.
+    var awaitsCompletions: Bool { false }
 }

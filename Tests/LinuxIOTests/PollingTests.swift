@@ -12,6 +12,7 @@ private final class Look: Pollable {
     /// Whether the look of this number, counted from 1, finds something.
     var finds: (Int) -> Bool = { _ in false }
     var hasNewsBeforeSleep = false
+    var awaitsCompletions = false
 
     init(_ clock: ManualClock) {
         self.clock = clock
@@ -83,6 +84,17 @@ final class PollingTests {
     @Test("needs no processor time for waits that are all longer than the limit")
     func idle() throws {
         for _ in 0..<100 { #expect(try looks(sleeping: 1000) == 1) }
+    }
+
+    @Test("learns for waits that follow work under way apart from those for new work")
+    func kinds() throws {
+        for _ in 0..<5 { _ = try looks(sleeping: 2) }
+        look.awaitsCompletions = true
+        for _ in 0..<10 { #expect(try looks(sleeping: 1000) == 1) }
+        look.awaitsCompletions = false
+        #expect(try looks(sleeping: 2) == 51)
+        look.awaitsCompletions = true
+        #expect(try (0..<4).map { _ in try looks(sleeping: 2) } == [1, 5, 9, 17])
     }
 
     @Test("does not look at all unless it may")

@@ -148,6 +148,7 @@ struct PollingTests {
 private final class Bystander: Pollable {
     private var looking: (() -> Void)?
     private(set) var hasSlept = false
+    let awaitsCompletions = false
 
     init(looking: @escaping () -> Void) {
         self.looking = looking

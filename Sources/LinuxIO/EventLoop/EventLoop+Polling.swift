@@ -9,7 +9,8 @@
 // For how long it looks, it learns, as KVM does for a processor that halts: a wait that a longer
 // look would have ended doubles the window, up to the limit; one that was longer than the limit
 // halves it, down to none at all. So a loop that has nothing to do sleeps, and the look costs it at
-// most about as much time as it has slept.
+// most about as much time as it has slept. Waits for the end of work that is under way, such as that
+// of a disk, are learned apart from those for new work: a slow disk teaches nothing about its driver.
 //
 // What cannot be looked at does not suffer: descriptors are looked at as soon as there is nothing to
 // do, that is within the window, and after so many turns in any case; a timer ends the look.
@@ -32,6 +33,9 @@ public protocol Pollable: AnyObject {
     ///
     /// - Returns: whether there is something to do after all; it is done or deferred.
     func prepareToSleep() -> Bool
+
+    /// Whether work that it has begun is to end.
+    var awaitsCompletions: Bool { get }
 }
 
 extension EventLoop {
@@ -42,8 +46,8 @@ extension EventLoop {
     ///
     /// To be set before anything is added that wants to be polled.
     public var pollLimit: Duration {
-        get { .nanoseconds(Int64(clamping: poller.value.window.limit)) }
-        set { poller.value.window = PollWindow(limit: newValue.wholeNanoseconds) }
+        get { .nanoseconds(Int64(clamping: poller.value.windows.limit)) }
+        set { poller.value.windows = PollWindows(limit: newValue.wholeNanoseconds) }
     }
 
     /// Whether the loop polls what is added: who asks to be woken only when it sleeps need not do so
@@ -71,11 +75,13 @@ extension EventLoop {
         if poller.value.poll() { return try goOn() }
         if timeout == 0 { return try waitAndDispatch(timeout: 0) }
         let start = now
-        if pollUntilWindowEnds(since: start) { return try goOn() }
+        let awaitsCompletions = poller.value.awaitsCompletions
+        let window = poller.value.windows[awaitsCompletions].nanoseconds
+        if look(for: window, since: start) { return try goOn() }
         poller.value.turnsWithoutWait = 0
         if poller.value.prepareToSleep() { return try waitAndDispatch(timeout: 0) }
         try waitAndDispatch(timeout: timeout)
-        poller.value.window.learn(
+        poller.value.windows[awaitsCompletions].learn(
             waitedNanoseconds: now.nanoseconds &- start.nanoseconds)
     }
 
@@ -87,11 +93,10 @@ extension EventLoop {
         try waitAndDispatch(timeout: 0)
     }
 
-    /// Looks again and again.
+    /// Looks again and again, for so many nanoseconds.
     ///
     /// - Returns: whether there was something to do, be it a timer that is due.
-    private func pollUntilWindowEnds(since start: Instant) -> Bool {
-        let window = poller.value.window.nanoseconds
+    private func look(for window: UInt64, since start: Instant) -> Bool {
         if window == 0 { return false }
         let end = start.advanced(byNanoseconds: window)
         let deadline = nextDeadline ?? Instant(nanoseconds: .max)
@@ -130,6 +135,25 @@ struct PollWindow {
     }
 }
 
+/// One window for waits for new work, and one for waits for the end of some.
+struct PollWindows {
+    private var forWork: PollWindow
+    private var forCompletions: PollWindow
+
+    init(limit: UInt64) {
+        forWork = PollWindow(limit: limit)
+        forCompletions = PollWindow(limit: limit)
+    }
+
+    /// The longest one, in nanoseconds.
+    var limit: UInt64 { forWork.limit }
+
+    subscript(awaitsCompletions: Bool) -> PollWindow {
+        get { awaitsCompletions ? forCompletions : forWork }
+        set { if awaitsCompletions { forCompletions = newValue } else { forWork = newValue } }
+    }
+}
+
 /// What a loop polls.
 struct Poller: ~Copyable {
     /// Keeps something that is polled.
@@ -143,12 +167,21 @@ struct Poller: ~Copyable {
     private var references: [BorrowedReference<Slot>] = []
     /// Those that were removed: one may be running.
     private var removed: [Slot] = []
-    var window = PollWindow(limit: 0)
+    var windows = PollWindows(limit: 0)
     /// Turns since the descriptors were looked at.
     var turnsWithoutWait = 0
 
     @inline(__always)
-    var isOn: Bool { window.limit > 0 }
+    var isOn: Bool { windows.limit > 0 }
+
+    /// Whether anything waits for the end of work that it has begun.
+    var awaitsCompletions: Bool {
+        for place in 0..<references.count
+        where references[place].with({ $0.pollable.awaitsCompletions }) {
+            return true
+        }
+        return false
+    }
 
     mutating func append(_ pollable: any Pollable) {
         let slot = Slot(pollable)
