@@ -2,21 +2,19 @@
 
 import BlockStorage
 import FileBackstore
-import Glibc
 import Testing
 
-/// The part `block-devices` of Tests/run makes the devices, and names them in the environment.
 @Suite("A file store on a block device", .serialized)
 struct BlockDeviceTests {
-    private static func device(_ name: String) throws -> TestFile {
-        let path = unsafe getenv("BLOCK_DEVICE_\(name)").map { unsafe String(cString: $0) }
-        return TestFile(path: try #require(path, "Tests/run block-devices names the devices"))
+    private static func device(_ blockSize: Int) throws -> LoopDevice {
+        try LoopDevice("\(blockSize)", ["--sector-size", "\(blockSize)"])
     }
 
     @Test("has its block size and its size, and goes past the page cache", arguments: [512, 4096])
     func geometry(_ blockSize: Int) throws {
         let bench = try Bench()
-        let store = try bench.open(try Self.device("\(blockSize)"))
+        let device = try Self.device(blockSize)
+        let store = try bench.open(device.file)
         defer { store.close() }
         #expect(store.geometry.blockSize == blockSize)
         #expect(store.geometry.blockCount == UInt64((16 << 20) / blockSize))
@@ -28,8 +26,8 @@ struct BlockDeviceTests {
     @Test("moves bytes to and from pieces of any length and address", arguments: [512, 4096])
     func transfer(_ blockSize: Int) throws {
         let bench = try Bench()
-        let device = try Self.device("\(blockSize)")
-        let store = try bench.open(device)
+        let device = try Self.device(blockSize)
+        let store = try bench.open(device.file)
         defer { store.close() }
         for (index, shift) in [0, 1, 512].enumerated() {
             let memory = TestMemory(
@@ -43,7 +41,7 @@ struct BlockDeviceTests {
             #expect(try bench.perform(.read, at: offset, memory, on: store) == .done)
             #expect(memory.bytes == bytes)
             #expect(try bench.perform(.flush, on: store) == .done)
-            #expect(try device.bytes(offset..<offset + memory.byteCount) == bytes)
+            #expect(try device.file.bytes(offset..<offset + memory.byteCount) == bytes)
         }
         let end = TestMemory(pieces: [blockSize])
         #expect(try bench.perform(.read, at: 16 << 20, end, on: store) == .outOfRange)
@@ -52,8 +50,8 @@ struct BlockDeviceTests {
     @Test("frees and clears, and leaves the neighbours alone", arguments: [512, 4096])
     func clear(_ blockSize: Int) throws {
         let bench = try Bench()
-        let device = try Self.device("\(blockSize)")
-        let store = try bench.open(device)
+        let device = try Self.device(blockSize)
+        let store = try bench.open(device.file)
         defer { store.close() }
         let whole = TestMemory(pieces: [1 << 18])
         for operation in [
@@ -77,21 +75,23 @@ struct BlockDeviceTests {
     @Test("has the device for itself")
     func exclusive() throws {
         let bench = try Bench()
-        let device = try Self.device("512")
-        let store = try bench.open(device)
-        #expect(throws: FileStoreError.inUse(path: device.path)) { _ = try bench.open(device) }
+        let device = try Self.device(512)
+        let store = try bench.open(device.file)
+        #expect(throws: FileStoreError.inUse(path: device.file.path)) {
+            _ = try bench.open(device.file)
+        }
         store.close()
-        try bench.open(device).close()
+        try bench.open(device.file).close()
     }
 
     @Test("is read-only where the device is")
     func readOnly() throws {
         let bench = try Bench()
-        let device = try Self.device("READ_ONLY")
-        #expect(throws: FileStoreError.readOnlyMedium(path: device.path)) {
-            _ = try bench.open(device)
+        let device = try LoopDevice("READ_ONLY", ["--read-only"])
+        #expect(throws: FileStoreError.readOnlyMedium(path: device.file.path)) {
+            _ = try bench.open(device.file)
         }
-        let store = try bench.open(device, readOnly: true)
+        let store = try bench.open(device.file, readOnly: true)
         defer { store.close() }
         #expect(try bench.perform(.read, TestMemory(pieces: [4096]), on: store) == .done)
         let memory = TestMemory(pieces: [4096])
