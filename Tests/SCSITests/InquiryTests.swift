@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import BlockStorage
 import SCSI
+import Stores
 import Testing
 
 @Suite("INQUIRY")
@@ -55,6 +57,42 @@ struct InquiryTests {
                 0, 0xB0, 0, 0x3C, 0x01, 0xFF, 0, 1, 0, 0, 0xFF, 0xF8, 0, 0, 0, 0, 0, 0, 0, 0,
                 0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF,
             ] + [UInt8](repeating: 0, count: 20))
+    }
+
+    @Test("describes the limits of blocks of 4096 bytes, and of what the medium likes")
+    func otherBlockLimits() {
+        let long = Initiator(blockSize: 4096).send([0x12, 1, 0xB0, 0, 255, 0], in: 255)
+        #expect(
+            Array(long.data[4..<36]) == [
+                0x01, 0xFF, 0, 1, 0, 0, 0x1F, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0,
+                0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0x80, 0, 0, 0,
+            ])
+        let initiator = Initiator(isThin: false)
+        initiator.store.geometry.physicalBlockSize = 4096
+        initiator.store.geometry.optimalTransferSize = 1 << 20
+        initiator.disk.refreshGeometry(on: initiator.bus)
+        let emulated = initiator.send([0x12, 1, 0xB0, 0, 255, 0], in: 255)
+        #expect(
+            Array(emulated.data[4..<36]) == [
+                0x01, 0xFF, 0, 8, 0, 0, 0xFF, 0xF8, 0, 0, 8, 0, 0, 0, 0, 0,
+                0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+            ])
+    }
+
+    @Test("says which task attributes there are, and that there is a volatile cache")
+    func extended() {
+        let answer = Initiator().send([0x12, 1, 0x86, 0, 255, 0], in: 255)
+        #expect(
+            answer.data == [0, 0x86, 0, 0x3C, 0, 0x07, 0x01] + [UInt8](repeating: 0, count: 57))
+    }
+
+    @Test("does not say of a medium that turns that it does not")
+    func rotational() {
+        let initiator = Initiator(isThin: false)
+        initiator.store.geometry.isRotational = true
+        initiator.disk.refreshGeometry(on: initiator.bus)
+        let answer = initiator.send([0x12, 1, 0xB1, 0, 255, 0], in: 255)
+        #expect(answer.data == [0, 0xB1, 0, 0x3C] + [UInt8](repeating: 0, count: 60))
     }
 
     @Test("describes the block device as one that does not turn")

@@ -43,6 +43,13 @@ struct OperationTableTests {
         let capacity = initiator.send([0xA3, 0x0C, 0x82, 0x9E, 0, 0x10, 0, 0, 0, 64, 0, 0], in: 64)
         #expect(Array(capacity.data[..<6]) == [0, 0x83, 0, 16, 0x9E, 0x10])
         #expect(Array(capacity.data[20...]) == [0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        // Reporting option 011b: with or without a service action.
+        let either = initiator.send([0xA3, 0x0C, 3, 0x28, 0, 0, 0, 0, 0, 64, 0, 0], in: 64)
+        #expect(either.data == read.data)
+        let action = initiator.send([0xA3, 0x0C, 3, 0x9E, 0, 0x10, 0, 0, 0, 64, 0, 0], in: 64)
+        #expect(Array(action.data[..<6]) == [0, 3, 0, 16, 0x9E, 0x10])
+        let other = initiator.send([0xA3, 0x0C, 3, 0x9E, 0, 0x1F, 0, 0, 0, 64, 0, 0], in: 64)
+        #expect(other.data == [0, 1, 0, 0])
         let absent = initiator.send([0xA3, 0x0C, 1, 0xFE, 0, 0, 0, 0, 0, 64, 0, 0], in: 64)
         #expect(absent.data == [0, 1, 0, 0])
         for cdb: [UInt8] in [
@@ -104,6 +111,17 @@ struct ModeTests {
                 0, 42, 0, 0x10, 1, 0, 0, 16, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2, 0,
             ]
                 + Self.caching)
+    }
+
+    @Test("of error recovery and of exceptions say what never changes; none has subpages")
+    func constantPages() {
+        let initiator = Initiator()
+        let recovery = initiator.send([0x1A, 8, 0x01, 0, 255, 0], in: 255)
+        #expect(recovery.data == [15, 0, 0x10, 0, 0x01, 10, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        let exceptions = initiator.send([0x1A, 8, 0x1C, 0, 255, 0], in: 255)
+        #expect(exceptions.data == [15, 0, 0x10, 0, 0x1C, 10, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        let all = initiator.send([0x1A, 8, 0x3F, 0, 255, 0], in: 255)
+        #expect(initiator.send([0x1A, 8, 0x3F, 0xFF, 255, 0], in: 255).data == all.data)
     }
 
     @Test("that are not there, or saved, are refused")

@@ -55,6 +55,39 @@ struct ProvisioningTests {
         #expect(initiator.store.log.isEmpty)
     }
 
+    @Test("takes 256 descriptors of 1048576 blocks together, and no more (5/26/00)")
+    func most() {
+        let initiator = Initiator(blockCount: 1 << 21)
+        let most = Self.list((0..<256).map { (UInt64($0) * 8192, 4096) })
+        #expect(Self.unmap(initiator, most).status == .good)
+        #expect(initiator.store.log.count == 256)
+        let more = Self.list((0..<255).map { (UInt64($0) * 8192, 4096) } + [(0, 4097)])
+        #expect(Self.unmap(initiator, more).fixedSense == [5, 0x26, 0])
+        #expect(initiator.store.log.count == 256)
+    }
+
+    @Test("ignores a descriptor that was cut off")
+    func cutDescriptor() {
+        let initiator = Initiator()
+        let list = Self.list([(2, 3), (20, 1)])
+        #expect(Self.unmap(initiator, Array(list.dropLast())).status == .good)
+        #expect(initiator.store.log.map(\.byteCount) == [3 * 512])
+    }
+
+    @Test("is durable without a write cache, whether it clears or writes")
+    func writeThrough() {
+        let initiator = Initiator()
+        let list: [UInt8] = [0, 0, 0, 0, 0x08, 0x12] + [UInt8](repeating: 0, count: 18)
+        initiator.send([0x15, 0x10, 0, 0, 24, 0], out: list)
+        let block = [UInt8](repeating: 7, count: 512)
+        #expect(initiator.send(VerifyTests.cdb(0x93, 0x01)).status == .good)
+        #expect(initiator.send(VerifyTests.cdb(0x93), out: block).status == .good)
+        #expect(
+            initiator.store.log.map(\.operation) == [
+                .flush, .writeZeroes(mayFree: false), .flush, .write(isDurable: true),
+            ])
+    }
+
     @Test("is not there on a disk that cannot free (5/20/00)")
     func thick() {
         let initiator = Initiator(isThin: false)

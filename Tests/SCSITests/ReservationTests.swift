@@ -9,13 +9,14 @@ struct ReservationTests {
     /// One disk at two targets: two nexuses.
     struct Pair {
         let initiator = Initiator()
-        let second = LUNAddress(rawValue: 0x0101)
 
         init() {
             initiator.attach(initiator.disk, target: 1, lun: 0)
         }
 
-        func address(_ nexus: Int) -> LUNAddress { nexus == 0 ? LUNAddress(rawValue: 1) : second }
+        func address(_ nexus: Int) -> LUNAddress {
+            LUNAddress(rawValue: 1 | UInt64(nexus) << 8)
+        }
 
         func send(
             _ nexus: Int, _ cdb: [UInt8], out: [UInt8]? = nil, in count: Int = 0
@@ -96,6 +97,11 @@ struct ReservationTests {
         list[20] = 0x08
         let cdb: [UInt8] = [0x5F, 0, 0, 0, 0, 0, 0, 0, 24, 0]
         #expect(pair.send(1, cdb, out: list).fixedSense == [5, 0x26, 0])
+        // ALL_TG_PT, and APTPL where nothing is kept.
+        for bit: UInt8 in [0x04, 0x01] {
+            list[20] = bit
+            #expect(pair.send(1, cdb, out: list).fixedSense == [5, 0x26, 0])
+        }
         #expect(pair.send(0, [0x5E, 4, 0, 0, 0, 0, 0, 0, 8, 0], in: 8).fixedSense == [5, 0x24, 0])
         #expect(
             pair.send(0, [0x5F, 8, 0, 0, 0, 0, 0, 0, 24, 0], out: list).fixedSense == [5, 0x24, 0])
@@ -181,6 +187,44 @@ struct ReservationTests {
         #expect(pair.out(1, 4, key: 2, new: 77, type: 3).status == .reservationConflict)
     }
 
+    @Test("are kept by PREEMPT of another's registration, which 0 does not name (5/26/00)")
+    func preemptRegistration() {
+        let pair = Pair()
+        for nexus in 0...1 { _ = pair.out(nexus, 0, new: UInt64(nexus) + 1) }
+        #expect(pair.out(1, 4, key: 2, new: 0, type: 1).fixedSense == [5, 0x26, 0])
+        #expect(pair.out(1, 4, key: 2, new: 1, type: 1).status == .good)
+        #expect(pair.send(0, [0, 0, 0, 0, 0, 0]).fixedSense == [6, 0x2A, 5])
+        #expect(
+            pair.reserveIn(1, 0) == [0, 0, 0, 3, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 2])
+        #expect(pair.reserveIn(1, 1).count == 8, "nobody has reserved")
+    }
+
+    @Test("of all registrants are preempted by key 0", arguments: [7, 8] as [UInt8])
+    func preemptAll(type: UInt8) {
+        let pair = Pair()
+        for nexus in 0...1 { _ = pair.out(nexus, 0, new: UInt64(nexus) + 1) }
+        _ = pair.out(0, 1, key: 1, type: type)
+        #expect(pair.out(1, 4, key: 2, new: 0, type: 3).status == .good)
+        #expect(pair.send(0, [0, 0, 0, 0, 0, 0]).fixedSense == [6, 0x2A, 5])
+        #expect(
+            pair.reserveIn(1, 1) == [
+                0, 0, 0, 3, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 3, 0, 0,
+            ])
+        #expect(pair.reserveIn(1, 0).count == 16)
+    }
+
+    @Test("that change their type by PREEMPT are released for the other registrants (6/2A/04)")
+    func preemptToOtherType() {
+        let pair = Pair()
+        pair.initiator.attach(pair.initiator.disk, target: 2, lun: 0)
+        for nexus in 0...2 { _ = pair.out(nexus, 0, new: UInt64(nexus) + 1) }
+        _ = pair.out(0, 1, key: 1, type: 5)
+        #expect(pair.out(1, 4, key: 2, new: 1, type: 6).status == .good)
+        #expect(pair.send(0, [0, 0, 0, 0, 0, 0]).fixedSense == [6, 0x2A, 5])
+        #expect(pair.send(1, [0, 0, 0, 0, 0, 0]).status == .good)
+        #expect(pair.send(2, [0, 0, 0, 0, 0, 0]).fixedSense == [6, 0x2A, 4])
+    }
+
     @Test("are preempted with the commands of their holder")
     func preemptAndAbort() {
         let pair = Pair()
@@ -218,6 +262,22 @@ struct ReservationTests {
         #expect(
             pair.send(0, Self.write, out: [UInt8](repeating: 0, count: 512)).status
                 == .reservationConflict)
+    }
+
+    @Test("of SPC-2 are made by RESERVE (10), too, and exclude those of SPC-4")
+    func reserve10() {
+        let pair = Pair()
+        let nothing = [UInt8](repeating: 0, count: 9)
+        #expect(pair.send(0, [0x56] + nothing).status == .good)
+        #expect(pair.send(1, [0x16, 0, 0, 0, 0, 0]).status == .reservationConflict)
+        #expect(pair.send(1, [0, 0, 0, 0, 0, 0]).status == .reservationConflict)
+        #expect(pair.out(0, 0, new: 1).status == .reservationConflict)
+        #expect(pair.send(1, [0x57] + nothing).status == .good, "which changes nothing")
+        #expect(pair.send(1, [0, 0, 0, 0, 0, 0]).status == .reservationConflict)
+        #expect(pair.send(0, [0x57] + nothing).status == .good)
+        #expect(pair.send(1, [0, 0, 0, 0, 0, 0]).status == .good)
+        #expect(pair.out(0, 0, new: 1).status == .good)
+        #expect(pair.send(1, [0x56] + nothing).status == .reservationConflict)
     }
 
     @Test("of SPC-2 keep every other nexus out until released, reset or lost")

@@ -97,6 +97,46 @@ struct TransferTests {
         }
     }
 
+    @Test("of 6 bytes mean 256 blocks by none, and have 21 bits of address")
+    func sixBytes() {
+        let initiator = Initiator(blockCount: 1 << 21)
+        let data = (0..<256 * 512).map { UInt8(truncatingIfNeeded: $0 / 513) }
+        #expect(initiator.send([0x0A, 0, 0, 5, 0, 0], out: data).status == .good)
+        #expect(initiator.store.log.map(\.byteCount) == [256 * 512])
+        #expect(initiator.store[260] == Array(data[(255 * 512)...]))
+        let answer = initiator.send([0x08, 0, 0, 5, 0, 0], in: 256 * 512)
+        #expect(answer.status == .good && answer.data == data)
+        let last = [UInt8](repeating: 0x21, count: 512)
+        #expect(initiator.send([0x0A, 0x1F, 0xFF, 0xFF, 1, 0], out: last).status == .good)
+        #expect(initiator.store[0x1F_FFFF] == last)
+        #expect(initiator.send([0x08, 0x20, 0, 5, 1, 0], in: 512).fixedSense == [5, 0x24, 0])
+    }
+
+    @Test("take DPO, which changes nothing", arguments: 1...3)
+    func disablePageOut(length: Int) {
+        let initiator = Initiator()
+        let data = (0..<1024).map { UInt8(truncatingIfNeeded: $0 / 3) }
+        var (read, write) = (Self.reads[length], Self.writes[length])
+        read[1] = 0x10
+        write[1] = 0x10
+        #expect(initiator.send(write, out: data).status == .good)
+        #expect(initiator.send(read, in: 1024).data == data)
+        #expect(initiator.store.log.map(\.operation) == [.write(isDurable: false), .read])
+    }
+
+    @Test("of more than MAXIMUM TRANSFER LENGTH are refused (5/24/00)")
+    func longest() {
+        let initiator = Initiator(blockCount: 1 << 20)
+        for code: UInt8 in [0xA8, 0xAA] {
+            // 65528 blocks, as the Block Limits page says, and one more.
+            let most = initiator.send([code, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xF8, 0, 0])
+            #expect(most.isOverrun)
+            let more = initiator.send([code, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xF9, 0, 0])
+            #expect(more.fixedSense == [5, 0x24, 0])
+            #expect(Array(more.sense[15..<18]) == [0xC0, 0, 6])
+        }
+    }
+
     @Test("with FUA, or without a write cache, are durable")
     func forceUnitAccess() {
         let initiator = Initiator()

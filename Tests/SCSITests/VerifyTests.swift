@@ -122,6 +122,71 @@ struct VerifyTests {
         #expect(initiator.answers[compare]?.fixedSense == [0x0E, 0x1D, 0])
     }
 
+    @Test("COMPARE AND WRITE of no blocks succeeds, but not with data for some (5/24/00)")
+    func compareNothing() {
+        let initiator = Initiator()
+        let cdb: [UInt8] = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0]
+        #expect(initiator.send(cdb).status == .good)
+        let refused = initiator.send(cdb, out: [UInt8](repeating: 0, count: 1024))
+        #expect(refused.fixedSense == [5, 0x24, 0])
+        #expect(Array(refused.sense[15..<18]) == [0xC0, 0, 13])
+        let beyond: [UInt8] = [0x89, 0, 0, 0, 0, 0, 0, 0, 7, 0xFF, 0, 0, 0, 2, 0, 0]
+        let data = [UInt8](repeating: 0, count: 2048)
+        #expect(initiator.send(beyond, out: data).fixedSense == [5, 0x21, 0])
+        #expect(initiator.store.log.isEmpty)
+    }
+
+    @Test("write durably with FUA, and without a write cache", arguments: [0x89, 0x8B] as [UInt8])
+    func durability(code: UInt8) {
+        let initiator = Initiator()
+        let data = [UInt8](repeating: 0, count: code == 0x89 ? 1024 : 512)
+        initiator.send(Self.cdb(code, count: 1), out: data)
+        initiator.send(Self.cdb(code, 0x08, count: 1), out: data)
+        // MODE SELECT (6), the caching page with WCE 0: flushes what the cache holds.
+        let list: [UInt8] = [0, 0, 0, 0, 0x08, 0x12] + [UInt8](repeating: 0, count: 18)
+        initiator.send([0x15, 0x10, 0, 0, 24, 0], out: list)
+        initiator.send(Self.cdb(code, count: 1), out: data)
+        #expect(
+            initiator.store.log.map(\.operation) == [
+                .read, .write(isDurable: false), .read, .write(isDurable: true), .flush, .read,
+                .write(isDurable: true),
+            ])
+    }
+
+    @Test(
+        "and every other command with protection information are refused (5/24/00)",
+        arguments: [
+            0x2A, 0xAA, 0x8A, 0x2E, 0xAE, 0x8E, 0x2F, 0xAF, 0x8F, 0x8B, 0x89, 0x41, 0x93,
+        ] as [UInt8])
+    func protection(code: UInt8) {
+        let initiator = Initiator()
+        let data = [UInt8](repeating: 0, count: 3072)
+        for field: UInt8 in 1...7 {
+            let answer = initiator.send(Self.cdb(code, field << 5), out: data)
+            #expect(answer.fixedSense == [5, 0x24, 0])
+            #expect(answer.sense[16...17] == [0, 1])
+        }
+        #expect(initiator.store.log.isEmpty)
+    }
+
+    @Test("end TASK SET FULL while 64 others go through memory of ours")
+    func full() {
+        let initiator = Initiator()
+        let data = [UInt8](repeating: 1, count: 512)
+        func cdb(_ block: Int) -> [UInt8] {
+            [0x8B, 0, 0, 0, 0, 0, 0, 0, 0, UInt8(block), 0, 0, 0, 1, 0, 0]
+        }
+        let first = (0..<64).map { initiator.start(cdb($0), out: data) }
+        let refused = initiator.start(cdb(64), out: data)
+        #expect(initiator.answers[refused]?.status == .taskSetFull)
+        // What goes straight to the medium is not concerned.
+        let read = initiator.start([0x28, 0, 0, 0, 0, 200, 0, 0, 1, 0], in: 512)
+        initiator.store.endAll()
+        initiator.collect()
+        #expect((first + [read]).allSatisfy { initiator.answers[$0]?.status == .good })
+        #expect(initiator.store.allocatedBlockCount == 64)
+    }
+
     @Test("ORWRITE sets bits")
     func orWrite() {
         let initiator = Initiator()
