@@ -10,7 +10,7 @@ public import Virtio
 /// Queue 0 is the control queue, queue 1 the event queue, the others are request queues. A request
 /// is taken from its queue, executed on the bus, and answered at the end of the turn of the loop in
 /// which it ended; what was answered in one turn is published together, and signalled once a queue.
-public final class SCSIDevice: VirtioDevice, QueuePolling {
+public final class SCSIDevice: VirtioDevice, RequestTaking {
     /// Request queues that a device may have.
     public static let requestQueueLimit = 254
     /// Buffers taken from a queue before what has ended is answered and other queues get their turn.
@@ -52,8 +52,8 @@ public final class SCSIDevice: VirtioDevice, QueuePolling {
     private struct State {
         var queues: [ServedQueue?]
         var stoppedQueues: [ServedQueue] = []
-        var usedQueues: [ServedQueue] = []
-        var unfinishedQueues: [ServedQueue] = []
+        var usedQueues: [BorrowedReference<ServedQueue>] = []
+        var unfinishedQueues: [BorrowedReference<ServedQueue>] = []
         var watchedQueues: [BorrowedReference<ServedQueue>] = []
         var isWorkDeferred = false
         var isDraining = false
@@ -73,15 +73,7 @@ public final class SCSIDevice: VirtioDevice, QueuePolling {
 
     /// What the transport keeps of a command.
     struct Request: ~Copyable {
-        /// The buffer's pieces, and those that were made by cutting them.
-        var pieces = IOVectorArray(capacity: 8)
-        /// Where the device-writable pieces stand: the response, then data-in.
-        var writablePieces = 0..<0
-        var bufferID: UInt16 = 0
-        /// Where to put the buffer.
-        var queue: BorrowedReference<ServedQueue>?
-        /// The size of the response when the request was taken.
-        var senseByteCount = 0
+        var frame = RequestFrame()
         /// Where it came from, if a server has left it to the device.
         var origin: RequestOrigin?
     }
@@ -134,13 +126,13 @@ public final class SCSIDevice: VirtioDevice, QueuePolling {
     }
 
     /// Queues that have something to publish at the end of the turn.
-    var usedQueues: [ServedQueue] {
+    var usedQueues: [BorrowedReference<ServedQueue>] {
         _read { yield state.value.usedQueues }
         _modify { yield &state.value.usedQueues }
     }
 
     /// Queues that may have more buffers than were taken so far.
-    var unfinishedQueues: [ServedQueue] {
+    var unfinishedQueues: [BorrowedReference<ServedQueue>] {
         _read { yield state.value.unfinishedQueues }
         _modify { yield &state.value.unfinishedQueues }
     }
@@ -229,15 +221,14 @@ public final class SCSIDevice: VirtioDevice, QueuePolling {
         guard queues.indices.contains(index), let queue = queues[index] else { return }
         queues[index] = nil
         queueStopping?()
-        forget(queue)
-        queue.stop()
+        leave(queue)
         if !queue.isFinished { stoppedQueues.append(queue) }
     }
 
     public func expediteStop(ofQueueAt index: Int) {
         rejectWaitingFunctions { $0.queue.number == index && !$0.queue.isServed }
         bus.commands.abandonWaiting { command in
-            requests[command].queue?.with { $0.number == index && !$0.isServed } ?? false
+            requests[command].frame.queue?.with { $0.number == index && !$0.isServed } ?? false
         }
     }
 
@@ -249,27 +240,6 @@ public final class SCSIDevice: VirtioDevice, QueuePolling {
         layout.value = RequestLayout()
         servers.setLayout(layout.value)
         bus.initiatorReset()
-    }
-
-    // MARK: Trouble
-
-    /// The driver broke the rules of a queue: nothing more is taken from it until it starts anew.
-    func breakQueue(_ queue: ServedQueue, because reason: String) {
-        if queue.isBroken { return }
-        queue.markBroken()
-        logger.notice(
-            "queue broken by its driver",
-            metadata: ["queue": "\(queue.number)", "reason": "\(reason)"])
-    }
-
-    /// A buffer lies in memory that the front-end does not share; one line a queue.
-    func reportCut(_ queue: ServedQueue) {
-        guard queue.noteCut() else { return }
-        logger.warning(
-            """
-            the front-end does not share all memory of the guest: requests there fail; set share=on \
-            for every memory backend, those that are plugged in later too
-            """, metadata: ["queue": "\(queue.number)"])
     }
 }
 
@@ -303,25 +273,8 @@ extension SCSIDevice: DeferredWork {
     }
 
     private func publish() {
-        while let queue = usedQueues.popLast() { queue.flush() }
+        flushUsedQueues()
         if state.value.hasServers { servers.giveBack() }
-    }
-
-    private func resumeUnfinishedQueues() {
-        for _ in 0..<unfinishedQueues.count {
-            let queue = unfinishedQueues.removeFirst()
-            queue.isUnfinished = false
-            serveRequests(queue, budget: Self.budget)
-        }
-    }
-
-    /// Gives a buffer back; published at the end of the turn.
-    @inline(__always)
-    func put(_ id: UInt16, writtenLength: Int, to queue: ServedQueue) {
-        if queue.put(id, writtenLength: writtenLength) {
-            usedQueues.append(queue)
-            loop.deferWork(self)
-        }
     }
 }
 

@@ -39,8 +39,10 @@ final class ServedQueue {
     /// Whether no more buffers are taken because the driver broke the rules.
     var isBroken: Bool { state.value.isBroken }
 
-    /// Whether the queue was stopped and every buffer is back with the driver.
-    var isFinished: Bool { state.value.isStopping && queue.outstandingCount == 0 }
+    /// Whether the queue was stopped, and every buffer is back with the driver who knows of it.
+    var isFinished: Bool {
+        state.value.isStopping && !state.value.hasUsed && queue.outstandingCount == 0
+    }
 
     /// Whether it may have more buffers than were taken, and is gone on with later.
     @inline(__always)

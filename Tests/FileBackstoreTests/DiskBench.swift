@@ -68,13 +68,13 @@ final class DiskBench {
         let commands = bus.commands
         let index = try #require(commands.reserve())
         commands.commands[index].address = LUNAddress(target: 0, lun: try #require(LUN(0)))
-        commands.commands[index].attribute = .simple
-        commands.commands[index].cdb = CDB(cdb)
-        commands.commands[index].cdbByteCount = 32
-        commands.commands[index].dataOut = isOut ? data?.pieces : nil
-        commands.commands[index].dataOutByteCount = isOut ? data?.byteCount ?? 0 : 0
-        commands.commands[index].dataIn = isOut ? nil : data?.pieces
-        commands.commands[index].dataInByteCount = isOut ? 0 : data?.byteCount ?? 0
+        commands.commands[index].request.attribute = .simple
+        commands.commands[index].request.cdb = CDB(cdb)
+        commands.commands[index].request.cdbByteCount = 32
+        commands.commands[index].request.dataOut = isOut ? data?.pieces : nil
+        commands.commands[index].request.dataOutByteCount = isOut ? data?.byteCount ?? 0 : 0
+        commands.commands[index].request.dataIn = isOut ? nil : data?.pieces
+        commands.commands[index].request.dataInByteCount = isOut ? 0 : data?.byteCount ?? 0
         bus.execute(index)
         var ended: Int?
         try bench.turn {

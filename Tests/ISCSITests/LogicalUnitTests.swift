@@ -98,13 +98,13 @@ final class UnitContext: SCSIBusObserver {
         guard let index = bus.commands.reserve() else { return nil }
         bus.commands.commands[index].address = UnitContext.address
         bus.commands.commands[index].tag = tag
-        bus.commands.commands[index].attribute = .simple
-        bus.commands.commands[index].cdb = CDB(cdb)
-        bus.commands.commands[index].cdbByteCount = 32
-        bus.commands.commands[index].dataOut = out?.pieces
-        bus.commands.commands[index].dataOutByteCount = out?.bytes.count ?? 0
-        bus.commands.commands[index].dataIn = into?.pieces
-        bus.commands.commands[index].dataInByteCount = into?.bytes.count ?? 0
+        bus.commands.commands[index].request.attribute = .simple
+        bus.commands.commands[index].request.cdb = CDB(cdb)
+        bus.commands.commands[index].request.cdbByteCount = 32
+        bus.commands.commands[index].request.dataOut = out?.pieces
+        bus.commands.commands[index].request.dataOutByteCount = out?.bytes.count ?? 0
+        bus.commands.commands[index].request.dataIn = into?.pieces
+        bus.commands.commands[index].request.dataInByteCount = into?.bytes.count ?? 0
         bus.execute(index)
         return index
     }

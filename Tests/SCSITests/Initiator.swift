@@ -78,13 +78,13 @@ final class Initiator {
         buffers[index] = (outBuffer, inBuffer)
         bus.commands.commands[index].address = address
         bus.commands.commands[index].tag = tag
-        bus.commands.commands[index].attribute = attribute
-        bus.commands.commands[index].cdb = CDB(cdb)
-        bus.commands.commands[index].cdbByteCount = 32
-        bus.commands.commands[index].dataOut = outBuffer?.pieces(byteCount: out?.count ?? 0)
-        bus.commands.commands[index].dataOutByteCount = out?.count ?? 0
-        bus.commands.commands[index].dataIn = inBuffer?.pieces(byteCount: inByteCount)
-        bus.commands.commands[index].dataInByteCount = inByteCount
+        bus.commands.commands[index].request.attribute = attribute
+        bus.commands.commands[index].request.cdb = CDB(cdb)
+        bus.commands.commands[index].request.cdbByteCount = 32
+        bus.commands.commands[index].request.dataOut = outBuffer?.pieces(byteCount: out?.count ?? 0)
+        bus.commands.commands[index].request.dataOutByteCount = out?.count ?? 0
+        bus.commands.commands[index].request.dataIn = inBuffer?.pieces(byteCount: inByteCount)
+        bus.commands.commands[index].request.dataInByteCount = inByteCount
         answers[index] = nil
         bus.execute(index)
         collect()

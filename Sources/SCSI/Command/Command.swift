@@ -13,18 +13,22 @@ public struct Command: ~Copyable {
     public var address = LUNAddress(rawValue: 0)
     /// Names the command to task management, not uniquely.
     public var tag: UInt64 = 0
-    public var attribute = TaskAttribute.simple
-    public var cdb = CDB(words: (0, 0, 0, 0))
-    /// Bytes of the CDB that the initiator gave, at most 32 of which are in `cdb`.
-    public var cdbByteCount = CDB.byteLimit
-    /// Where to read what the initiator sends; valid until the command has ended.
-    public var dataOut: IOVectorSlice?
-    /// Bytes that the initiator sends.
-    public var dataOutByteCount = 0
-    /// Where to write what the initiator is sent; valid until the command has ended.
-    public var dataIn: IOVectorSlice?
-    /// Bytes that the initiator has room for.
-    public var dataInByteCount = 0
+    public var request = CommandRequest()
+
+    @inline(__always)
+    public var attribute: TaskAttribute { request.attribute }
+    @inline(__always)
+    public var cdb: CDB { request.cdb }
+    @inline(__always)
+    public var cdbByteCount: Int { request.cdbByteCount }
+    @inline(__always)
+    public var dataOut: IOVectorSlice? { request.dataOut }
+    @inline(__always)
+    public var dataOutByteCount: Int { request.dataOutByteCount }
+    @inline(__always)
+    public var dataIn: IOVectorSlice? { request.dataIn }
+    @inline(__always)
+    public var dataInByteCount: Int { request.dataInByteCount }
 
     // MARK: Told to the transport
 

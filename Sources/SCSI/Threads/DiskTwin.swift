@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import BlockStorage
-public import LinuxIO
+import LinuxIO
 
 /// What another thread than a disk's has of it: a way to the medium, and a lane of the gate.
 ///
@@ -31,19 +31,6 @@ public final class DiskTwin {
         self.blockShift = blockShift
     }
 
-    /// What an initiator asks for.
-    public struct Request {
-        public var attribute = TaskAttribute.simple
-        public var cdb = CDB(words: (0, 0, 0, 0))
-        public var cdbByteCount = CDB.byteLimit
-        public var dataOut: IOVectorSlice?
-        public var dataOutByteCount = 0
-        public var dataIn: IOVectorSlice?
-        public var dataInByteCount = 0
-
-        public init() {}
-    }
-
     /// What was begun.
     public struct Transfer: BitwiseCopyable {
         public let byteCount: Int
@@ -59,7 +46,7 @@ public final class DiskTwin {
     /// - Returns: nil when it is the disk's to do; nothing was begun then.
     @inline(__always)
     public func begin(
-        _ request: Request, owner: any BlockRequestOwner, token: UInt64
+        _ request: CommandRequest, owner: any BlockRequestOwner, token: UInt64
     ) -> Transfer? {
         guard constraintCount == 0, request.attribute == .simple,
             let transfer = PlainTransfer(request.cdb, byteCount: request.cdbByteCount)

@@ -93,7 +93,7 @@ struct ForwardedRequest: @unchecked Sendable {
     let queueSerial: Int
     let address: LUNAddress
     let tag: UInt64
-    let command: DiskTwin.Request
+    let command: CommandRequest
     /// The device-writable pieces, from the response on.
     let response: IOVectorSlice
     let senseByteCount: Int

@@ -10,72 +10,10 @@ extension RequestServer {
     /// Of so many transfers one is timed, so that the others cost no clock.
     private static let sampleInterval: UInt64 = 16
 
-    // MARK: Taking
-
-    /// Takes requests until there are no more, or enough for one turn; as the device does.
-    func serveRequests(_ served: ServedQueue, budget: Int) {
-        guard served.isServed, !isDraining else { return }
-        served.queue.suppressNotifications()
-        var left = budget
-        while left > 0 {
-            let (count, ending) = takeTogether(min(left, SCSIDevice.budget), from: served)
-            let layout = link.layout
-            for place in 0..<count { begin(place, layout, from: served) }
-            link.forward(&forwarded)
-            left &-= count
-            switch ending {
-            case .enough: continue
-            case .lackOfPlaces: return leaveUnfinished(served)
-            case .mistake: return
-            case .emptyRing: break
-            }
-            if left < budget { break }
-            if loop.polls { return watch(served) }
-            if !served.queue.requestNotifications() { return }
-        }
-        leaveUnfinished(served)
-        loop.deferWork(self)
-    }
-
-    /// Takes requests before the first is begun.
-    @inline(__always)
-    private func takeTogether(_ wanted: Int, from served: ServedQueue) -> (Int, TakeEnding) {
-        var count = 0
-        defer { link.add(underWay: count) }
-        while count < wanted {
-            guard let index = reserve() else { return (count, .lackOfPlaces) }
-            let buffer: Buffer?
-            do throws(VirtqueueError) {
-                buffer = try served.queue.take(&requests[index].pieces)
-            } catch {
-                free(index)
-                breakQueue(served, because: "\(error)")
-                return (count, .mistake)
-            }
-            guard let buffer else {
-                free(index)
-                return (count, .emptyRing)
-            }
-            requests[index].pieces.slice(buffer.readablePieces).prefetch(toWrite: false)
-            requests[index].pieces.slice(buffer.writablePieces).prefetch(toWrite: true)
-            taken[count].index = index
-            taken[count].buffer = buffer
-            count &+= 1
-        }
-        return (count, .enough)
-    }
-
-    /// Goes on with the queue at the end of the turn, or when a place for a request is free.
-    private func leaveUnfinished(_ served: ServedQueue) {
-        if served.isUnfinished { return }
-        served.isUnfinished = true
-        unfinishedQueues.append(served)
-    }
-
     // MARK: Places
 
     @inline(__always)
-    private func reserve() -> Int? {
+    func reserve() -> Int? {
         if firstFree < 0 {
             let made = requests.grow()
             if made.isEmpty { return nil }
@@ -83,69 +21,39 @@ extension RequestServer {
         }
         let index = firstFree
         firstFree = requests[index].next
-        requests[index].pieces.removeAll()
         return index
     }
 
     @inline(__always)
-    private func free(_ index: Int) {
+    func free(_ index: Int) {
         requests[index].next = firstFree
         firstFree = index
     }
 
     // MARK: Beginning
 
-    /// Reads a request that was taken, and begins it or leaves it to the device.
-    @inline(__always)
-    private func begin(
-        _ place: Int, _ layout: SCSIDevice.RequestLayout, from served: ServedQueue
-    ) {
-        guard let buffer = taken[place].buffer else { return }
-        let index = taken[place].index
-        requests[index].queue = BorrowedReference(served)
-        requests[index].bufferID = buffer.id
-        requests[index].writablePieces = buffer.writablePieces
-        requests[index].senseByteCount = layout.senseByteCount
-        requests[index].twin = nil
-        requests[index].constrainsTwin = false
-        guard buffer.writableLength >= UInt64(layout.responseByteCount) else {
-            return refuse(index, from: served)
-        }
-        let outByteCount = Int(buffer.readableLength) &- layout.headerByteCount
-        let inByteCount = Int(buffer.writableLength) &- layout.responseByteCount
-        if buffer.isCut { return failCut(index, from: served) }
-        guard outByteCount >= 0, outByteCount == 0 || inByteCount == 0,
-            let header = RequestHeader(
-                requests[index].pieces.slice(buffer.readablePieces),
-                cdbByteCount: layout.cdbByteCount)
-        else { return fail(index) }
-        requests[index].address = header.address
-        requests[index].tag = header.tag
-        requests[index].command.attribute = header.attribute
-        requests[index].command.cdb = header.cdb
-        requests[index].command.cdbByteCount = layout.cdbByteCount
-        requests[index].command.dataOutByteCount = outByteCount
-        requests[index].command.dataInByteCount = inByteCount
-        setData(index, buffer, layout)
-        execute(index, served)
+    subscript(frame index: Int) -> RequestFrame {
+        @inline(__always) _read { yield requests[index].frame }
+        @inline(__always) _modify { yield &requests[index].frame }
     }
 
-    /// Names the data after the header, or after the response.
-    ///
-    /// The list of pieces is not changed any more then.
+    /// Begins the requests that were taken together, or leaves them to the device.
     @inline(__always)
-    private func setData(_ index: Int, _ buffer: Buffer, _ layout: SCSIDevice.RequestLayout) {
-        requests[index].command.dataOut = nil
-        requests[index].command.dataIn = nil
-        if requests[index].command.dataOutByteCount > 0 {
-            let range = requests[index].pieces.split(
-                buffer.readablePieces, after: layout.headerByteCount)
-            requests[index].command.dataOut = requests[index].pieces.slice(range)
-        } else if requests[index].command.dataInByteCount > 0 {
-            let range = requests[index].pieces.split(
-                buffer.writablePieces, after: layout.responseByteCount)
-            requests[index].command.dataIn = requests[index].pieces.slice(range)
+    func beginTaken(_ count: Int, from served: ServedQueue) {
+        link.add(underWay: count)
+        let layout = link.layout
+        for place in 0..<count {
+            guard let buffer = taken[place].buffer else { continue }
+            let index = taken[place].index
+            requests[index].twin = nil
+            requests[index].constrainsTwin = false
+            guard let header = open(index, buffer, layout, from: served) else { continue }
+            requests[index].address = header.address
+            requests[index].tag = header.tag
+            requests[index].frame.fill(&requests[index].command, header, buffer, layout)
+            execute(index, served)
         }
+        link.forward(&forwarded)
     }
 
     @inline(__always)
@@ -171,6 +79,7 @@ extension RequestServer {
     }
 
     /// Leaves a request to the device.
+    @inline(never)
     private func forward(_ index: Int, serial: Int, pass: GatePass? = nil) {
         // Those that come after an ORDERED one must not pass it by here.
         if requests[index].command.attribute != .simple, let twin = requests[index].twin {
@@ -181,8 +90,8 @@ extension RequestServer {
             ForwardedRequest(
                 place: index, queueSerial: serial, address: requests[index].address,
                 tag: requests[index].tag, command: requests[index].command,
-                response: requests[index].pieces.slice(requests[index].writablePieces),
-                senseByteCount: requests[index].senseByteCount, pass: pass))
+                response: requests[index].frame.response,
+                senseByteCount: requests[index].frame.senseByteCount, pass: pass))
         loop.deferWork(self)
     }
 
@@ -196,10 +105,10 @@ extension RequestServer {
         requests[index].transfer = nil
         guard case .done = outcome else { return leaveFailed(index, transfer) }
         if let start = requests[index].start { noteEnd(index, since: start) }
-        let byteCount = ResponseHeader.byteCount &+ requests[index].senseByteCount
-        let pieces = requests[index].pieces.slice(requests[index].writablePieces)
+        let byteCount = requests[index].frame.responseByteCount
+        let pieces = requests[index].frame.response
         pieces.storeZeroes(
-            at: ResponseHeader.byteCount, byteCount: requests[index].senseByteCount)
+            at: ResponseHeader.byteCount, byteCount: requests[index].frame.senseByteCount)
         pieces.store(
             ResponseHeader(senseLength: 0, residual: 0, status: .good, response: .ok))
         requests[index].twin?.with { $0.end(transfer, isDone: true) }
@@ -222,7 +131,7 @@ extension RequestServer {
             return endForgotten(index, transfer, response)
         }
         forward(
-            index, serial: requests[index].queue?.with { $0.serial } ?? 0,
+            index, serial: requests[index].frame.queue?.with { $0.serial } ?? 0,
             pass: requests[index].twin?.with { $0.pass })
         link.forward(&forwarded)
     }
@@ -231,7 +140,7 @@ extension RequestServer {
     ///
     /// Nobody waits for it any more, or another disk may stand at its address by now.
     private func responseToForgotten(_ index: Int) -> Response? {
-        if requests[index].queue?.with({ $0.isStopping }) ?? true { return .reset }
+        if requests[index].frame.queue?.with({ $0.isStopping }) ?? true { return .reset }
         guard let twin = requests[index].twin, let way = routes[requests[index].address],
             twin.with({ twin in way.with { $0 === twin } })
         else { return .targetFailure }
@@ -242,13 +151,7 @@ extension RequestServer {
     private func endForgotten(
         _ index: Int, _ transfer: DiskTwin.Transfer, _ response: Response
     ) {
-        let pieces = requests[index].pieces.slice(requests[index].writablePieces)
-        let byteCount = ResponseHeader.byteCount + requests[index].senseByteCount
-        pieces.storeZeroes(byteCount: byteCount)
-        pieces.store(
-            ResponseHeader(
-                senseLength: 0, residual: transfer.byteCount, status: .good,
-                response: response))
+        let byteCount = requests[index].frame.store(response, residual: transfer.byteCount)
         requests[index].twin?.with { $0.end(transfer, isDone: false) }
         giveBack(index, writtenLength: byteCount)
     }
@@ -260,35 +163,10 @@ extension RequestServer {
             requests[index].constrainsTwin = false
             requests[index].twin?.with { $0.constraintCount -= 1 }
         }
-        requests[index].queue?.with { served in
-            put(requests[index].bufferID, writtenLength: writtenLength, to: served)
+        requests[index].frame.queue?.with { served in
+            put(requests[index].frame.bufferID, writtenLength: writtenLength, to: served)
         }
         link.add(underWay: -1)
         free(index)
-    }
-
-    /// A request that is none, but whose response can be written: header cut off, or data both ways.
-    @inline(never)
-    private func fail(_ index: Int) {
-        let pieces = requests[index].pieces.slice(requests[index].writablePieces)
-        let byteCount = ResponseHeader.byteCount + requests[index].senseByteCount
-        pieces.storeZeroes(byteCount: byteCount)
-        pieces.store(
-            ResponseHeader(senseLength: 0, residual: 0, status: .good, response: .failure))
-        giveBack(index, writtenLength: byteCount)
-    }
-
-    /// A request of which a part lies in memory that the front-end does not share.
-    @inline(never)
-    private func failCut(_ index: Int, from served: ServedQueue) {
-        reportCut(served)
-        fail(index)
-    }
-
-    /// A request that cannot even be answered.
-    @inline(never)
-    private func refuse(_ index: Int, from served: ServedQueue) {
-        giveBack(index, writtenLength: 0)
-        breakQueue(served, because: "a request has no room for its response")
     }
 }

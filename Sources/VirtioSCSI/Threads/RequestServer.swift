@@ -12,10 +12,10 @@ public import Virtio
 /// device, which writes the response and gives the request back. Either way the buffer is put here.
 ///
 /// Lives on its own loop's thread.
-public final class RequestServer: QueueServer, QueuePolling, BlockRequestOwner {
+public final class RequestServer: QueueServer, RequestTaking, BlockRequestOwner {
     public let loop: EventLoop
     let link: RequestLink
-    private let logger: Logger
+    let logger: Logger
     let requests = GrowingSlab(limit: 16384) { Request() }
     let taken = Slab<TakenRequest>(count: SCSIDevice.budget) { _ in TakenRequest() }
     private let state = Cell(State())
@@ -28,8 +28,8 @@ public final class RequestServer: QueueServer, QueuePolling, BlockRequestOwner {
         var queues: [Int: ServedQueue] = [:]
         var queueSerial = 0
         var stoppedQueues: [ServedQueue] = []
-        var usedQueues: [ServedQueue] = []
-        var unfinishedQueues: [ServedQueue] = []
+        var usedQueues: [BorrowedReference<ServedQueue>] = []
+        var unfinishedQueues: [BorrowedReference<ServedQueue>] = []
         var watchedQueues: [BorrowedReference<ServedQueue>] = []
         var isWorkDeferred = false
         var isDraining = false
@@ -41,16 +41,10 @@ public final class RequestServer: QueueServer, QueuePolling, BlockRequestOwner {
 
     /// What is kept of a request.
     struct Request: ~Copyable {
-        /// The buffer's pieces, and those that were made by cutting them.
-        var pieces = IOVectorArray(capacity: 8)
-        /// Where the device-writable pieces stand: the response, then data-in.
-        var writablePieces = 0..<0
-        var bufferID: UInt16 = 0
-        var queue: BorrowedReference<ServedQueue>?
-        var senseByteCount = 0
+        var frame = RequestFrame()
         var address = LUNAddress(rawValue: 0)
         var tag: UInt64 = 0
-        var command = DiskTwin.Request()
+        var command = CommandRequest()
         /// Who executes it, or whom later ones must not pass by; kept by the routes.
         var twin: BorrowedReference<DiskTwin>?
         var transfer: DiskTwin.Transfer?
@@ -85,12 +79,12 @@ public final class RequestServer: QueueServer, QueuePolling, BlockRequestOwner {
 
     // MARK: In place
 
-    var usedQueues: [ServedQueue] {
+    var usedQueues: [BorrowedReference<ServedQueue>] {
         _read { yield state.value.usedQueues }
         _modify { yield &state.value.usedQueues }
     }
 
-    var unfinishedQueues: [ServedQueue] {
+    var unfinishedQueues: [BorrowedReference<ServedQueue>] {
         _read { yield state.value.unfinishedQueues }
         _modify { yield &state.value.unfinishedQueues }
     }
@@ -139,8 +133,7 @@ public final class RequestServer: QueueServer, QueuePolling, BlockRequestOwner {
 
     public func stopQueue(at index: Int) {
         guard let queue = state.value.queues.removeValue(forKey: index) else { return }
-        forget(queue)
-        queue.stop()
+        leave(queue)
         if !queue.isFinished { state.value.stoppedQueues.append(queue) }
         link.post { $0.queueStopping?() }
     }
@@ -151,25 +144,6 @@ public final class RequestServer: QueueServer, QueuePolling, BlockRequestOwner {
         link.post { device in
             device.expediteStop(ofQueues: serials, over: link)
         }
-    }
-
-    /// The driver broke the rules of a queue: nothing more is taken from it until it starts anew.
-    func breakQueue(_ queue: ServedQueue, because reason: String) {
-        if queue.isBroken { return }
-        queue.markBroken()
-        logger.notice(
-            "queue broken by its driver",
-            metadata: ["queue": "\(queue.number)", "reason": "\(reason)"])
-    }
-
-    /// A buffer lies in memory that the front-end does not share; one line a queue.
-    func reportCut(_ queue: ServedQueue) {
-        guard queue.noteCut() else { return }
-        logger.warning(
-            """
-            the front-end does not share all memory of the guest: requests there fail; set share=on \
-            for every memory backend, those that are plugged in later too
-            """, metadata: ["queue": "\(queue.number)"])
     }
 
     // MARK: For the device
@@ -204,7 +178,7 @@ public final class RequestServer: QueueServer, QueuePolling, BlockRequestOwner {
 
     /// Publishes what was put.
     func publish() {
-        while let queue = usedQueues.popLast() { queue.flush() }
+        flushUsedQueues()
     }
 
     /// Ends what belongs to the loop; the server serves nothing any more.
@@ -221,24 +195,11 @@ extension RequestServer: DeferredWork {
         isWorkDeferred = true
         publish()
         isWorkDeferred = false
-        for _ in 0..<unfinishedQueues.count {
-            let queue = unfinishedQueues.removeFirst()
-            queue.isUnfinished = false
-            serveRequests(queue, budget: SCSIDevice.budget)
-        }
+        resumeUnfinishedQueues()
         link.forward(&forwarded)
         if !state.value.stoppedQueues.isEmpty {
             state.value.stoppedQueues.removeAll { $0.isFinished }
         }
         routes.forgetIdle()
-    }
-
-    /// Gives a buffer back; published at the end of the turn.
-    @inline(__always)
-    func put(_ id: UInt16, writtenLength: Int, to queue: ServedQueue) {
-        if queue.put(id, writtenLength: writtenLength) {
-            usedQueues.append(queue)
-            loop.deferWork(self)
-        }
     }
 }

@@ -94,20 +94,14 @@ extension SCSIDevice {
 
     private func execute(_ request: ForwardedRequest, from link: RequestLink, at index: Int) {
         servers.executingCount += 1
-        requests[index].queue = nil
-        requests[index].senseByteCount = request.senseByteCount
+        requests[index].frame.queue = nil
+        requests[index].frame.senseByteCount = request.senseByteCount
         requests[index].origin = RequestOrigin(
             link: BorrowedReference(link), place: request.place,
             queueSerial: request.queueSerial, response: request.response)
         commands[index].address = request.address
         commands[index].tag = request.tag
-        commands[index].attribute = request.command.attribute
-        commands[index].cdb = request.command.cdb
-        commands[index].cdbByteCount = request.command.cdbByteCount
-        commands[index].dataOut = request.command.dataOut
-        commands[index].dataOutByteCount = request.command.dataOutByteCount
-        commands[index].dataIn = request.command.dataIn
-        commands[index].dataInByteCount = request.command.dataInByteCount
+        commands[index].request = request.command
         if let pass = request.pass { return bus.executeAgain(index, begunBy: pass) }
         bus.execute(index)
     }

@@ -101,13 +101,13 @@ final class Load: DeferredWork {
             UInt64(0), UInt64(0)
         )
         commands[index].address = LUNAddress(target: 0, lun: lun)
-        commands[index].attribute = .simple
-        commands[index].cdb = CDB(words: cdb)
-        commands[index].cdbByteCount = 32
-        commands[index].dataOut = nil
-        commands[index].dataOutByteCount = 0
-        commands[index].dataIn = state.value.buffers[buffer].pieces
-        commands[index].dataInByteCount = byteCount
+        commands[index].request.attribute = .simple
+        commands[index].request.cdb = CDB(words: cdb)
+        commands[index].request.cdbByteCount = 32
+        commands[index].request.dataOut = nil
+        commands[index].request.dataOutByteCount = 0
+        commands[index].request.dataIn = state.value.buffers[buffer].pieces
+        commands[index].request.dataInByteCount = byteCount
         while state.value.buffersByCommand.count <= index { state.value.buffersByCommand.append(0) }
         state.value.buffersByCommand[index] = buffer
         bus.execute(index)
