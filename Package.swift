@@ -65,7 +65,7 @@ let supports = [
         imports: ["VhostUser", "Virtio", "LinuxIO", "Driver", "FrontEnd", "Kernel"],
         packages: [logging, system]),
     Layer("Guests", .control, imports: []),
-    Layer("Targets", .control, imports: ["LinuxIO"]),
+    Layer("Targets", .control, imports: ["Guests", "LinuxIO"]),
     Layer("Stores", .control, imports: ["BlockStorage", "LinuxIO"]),
 ]
 

@@ -45,12 +45,14 @@ final class Spawner: Sendable {
     ) throws -> Started {
         let answer = Monitor<Result<Started, GuestError>?>(nil)
         let request = Request {
-            let result = Self.spawnHere(arguments, environment, errorPath, onExit)
+            let result = ProcessStart.alone {
+                Self.spawnHere(arguments, environment, errorPath, onExit)
+            }
             answer.update { $0 = result }
         }
         requests.update { $0.append(request) }
-        guard let result = answer.wait(within: .seconds(30), until: { $0 }) else {
-            throw GuestError("\(arguments) did not start in 30 seconds")
+        guard let result = answer.wait(within: .seconds(120), until: { $0 }) else {
+            throw GuestError("\(arguments) did not start in 120 seconds")
         }
         return try result.get()
     }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import Guests
 
 /// A shell that tidies up when it is let go of, or when the tests end in any other way: its input ends
 /// then, whatever becomes of us.
 final class Leash {
     private let process: Process
-    private let input = Pipe()
-    private let output = Pipe()
+    private let input: Pipe
+    private let output: Pipe
 
     /// Starts the shell.
     ///
@@ -24,11 +25,16 @@ final class Leash {
             cat >/dev/null
             \(tidying)
             """
-        process = Program.process(prefix + ["sh", "-c", script])
-        process.standardInput = input
-        process.standardOutput = output
+        let process = Program.process(prefix + ["sh", "-c", script])
         process.standardError = FileHandle.nullDevice
-        try process.run()
+        self.process = process
+        (input, output) = try ProcessStart.alone {
+            let (input, output) = (Pipe(), Pipe())
+            process.standardInput = input
+            process.standardOutput = output
+            try process.run()
+            return (input, output)
+        }
     }
 
     deinit { release() }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import Guests
 
 /// What a target could not be made to do.
 public struct TargetError: Error, CustomStringConvertible {
@@ -32,13 +33,16 @@ public enum Program {
     @discardableResult
     public static func run(_ arguments: [String]) throws -> String {
         let process = process(arguments)
-        let output = Pipe()
-        process.standardOutput = output
-        process.standardError = output
         process.standardInput = FileHandle.nullDevice
         let ended = DispatchSemaphore(value: 0)
         process.terminationHandler = { _ in ended.signal() }
-        try process.run()
+        let output = try ProcessStart.alone {
+            let output = Pipe()
+            process.standardOutput = output
+            process.standardError = output
+            try process.run()
+            return output
+        }
         let text = String(
             decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         ended.wait()
