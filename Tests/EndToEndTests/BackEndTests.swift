@@ -82,7 +82,7 @@ struct BackEndTests {
             "vhost-user-scsi", ["--fd", "3", "--lun", "@/disk"],
             wrapper: Self.perl(Self.connected) + [folder + "/front"])
         var connection: OwnedDescriptor?
-        for _ in 0..<2000 where connection == nil {
+        for _ in 0..<20_000 where connection == nil {
             connection = try listener.accept()
             if connection == nil { usleep(5_000) }
         }
@@ -90,7 +90,7 @@ struct BackEndTests {
         // GET_FEATURES, and the header of its answer.
         _ = try UnixSocket.send([1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0], to: connection)
         var answer: [UInt8] = []
-        for _ in 0..<2000 where answer.count < 20 {
+        for _ in 0..<20_000 where answer.count < 20 {
             let (result, bytes, _) = try UnixSocket.receive(from: connection, upTo: 20)
             if result == .wouldBlock { usleep(5_000) }
             answer += bytes

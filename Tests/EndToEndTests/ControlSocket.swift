@@ -12,7 +12,7 @@ enum ControlSocket {
         let socket = try UnixSocket.connect(to: address)
         _ = try UnixSocket.send(Array((line + "\n").utf8), to: socket)
         var answer: [UInt8] = []
-        for _ in 0..<4000 {
+        for _ in 0..<20_000 {
             switch try UnixSocket.receive(from: socket, upTo: 1 << 16) {
             case (.bytes, let bytes, _): answer += bytes
             case (.wouldBlock, _, _): usleep(5_000)

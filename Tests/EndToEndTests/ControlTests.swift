@@ -190,7 +190,7 @@ struct ControlTests {
         guest.requests.driver.kick()
         try guest.frontEnd.synchronize()
         program.terminate()
-        #expect(program.exitStatus(within: .seconds(10)) == .exited(0))
+        #expect(program.exitStatus() == .exited(0))
         #expect(!program.errors.contains("did not end in time"))
     }
 
@@ -258,7 +258,7 @@ struct ControlTests {
     @Test("is watched by vhostd top, too, which is told when it goes")
     func top() throws {
         let top = try Program(["top", "--interval", "0.01", "--json", "--socket", control])
-        for _ in 0..<2000 where top.lines.count < 3 { usleep(5_000) }
+        for _ in 0..<20_000 where top.lines.count < 3 { usleep(5_000) }
         #expect(top.lines.count >= 3)
         program.terminate()
         #expect(top.exitStatus() == .exited(1))
@@ -292,7 +292,7 @@ struct ControlTests {
     @Test("writes its figures as node_exporter reads them, and takes the file with it")
     func metricsFile() throws {
         var text = ""
-        for _ in 0..<2000 where text.isEmpty {
+        for _ in 0..<20_000 where text.isEmpty {
             // Not yet.
             text = (try? String(contentsOfFile: program.folder + "/vm.prom", encoding: .utf8)) ?? ""
             if text.isEmpty { usleep(5_000) }

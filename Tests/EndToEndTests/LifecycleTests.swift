@@ -22,8 +22,7 @@ struct LifecycleTests {
     @Test("ends with status 0 within a second of SIGTERM and takes its sockets with it")
     func termination() throws {
         let program = try makeService()
-        program.terminate()
-        #expect(program.exitStatus(within: .seconds(1)) == .exited(0))
+        #expect(program.terminate(within: .seconds(1)) == .exited(0))
         for name in ["s", "v", "h"] { #expect(!program.exists(name), "\(name)") }
     }
 
@@ -61,8 +60,8 @@ struct LifecycleTests {
         let program = try makeService(environment: [
             "NOTIFY_SOCKET": folder + "/notify", "WATCHDOG_USEC": "300000",
         ])
-        try manager.wait(for: "READY=1", within: .seconds(20))
-        for _ in 0..<3 { try manager.wait(for: "WATCHDOG=1", within: .seconds(20)) }
+        try manager.wait(for: "READY=1", within: .seconds(120))
+        for _ in 0..<3 { try manager.wait(for: "WATCHDOG=1", within: .seconds(120)) }
         program.terminate()
         #expect(program.exitStatus() == .exited(0))
     }
@@ -71,10 +70,10 @@ struct LifecycleTests {
     func terminationAtStart() throws {
         let unit = "iscsi=iscsi://127.0.0.1:1/iqn.2026-01.com.example:none/1,required"
         let program = try Program(["run", "--scsi-socket", "@/s", "--lun", unit])
-        for _ in 0..<1000 where !program.errors.contains("refused") { usleep(10_000) }
+        for _ in 0..<12_000 where !program.errors.contains("refused") { usleep(10_000) }
         #expect(program.errors.contains("refused"))
         program.terminate()
-        #expect(program.exitStatus(within: .seconds(20)) == .exited(0))
+        #expect(program.exitStatus() == .exited(0))
     }
 
     @Test("replaces sockets that a killed one left behind")
@@ -85,8 +84,7 @@ struct LifecycleTests {
         #expect(first.exists("s"))
         let second = try Program(["run", "--scsi-socket", first.folder + "/s"])
         try first.waitUntilListening("s")
-        second.terminate()
-        #expect(second.exitStatus(within: .seconds(1)) == .exited(0))
+        #expect(second.terminate(within: .seconds(1)) == .exited(0))
     }
 
     @Test("uses at most 8 MiB and no processor time while nobody is connected")

@@ -64,8 +64,8 @@ final class Program {
     /// The lines that the program has written to standard output.
     var lines: [String] { output.lines.withLock { $0 } }
 
-    func exitStatus(within limit: Duration = .seconds(10)) -> ExitStatus? {
-        process.waitForExit(within: limit)
+    func exitStatus() -> ExitStatus? {
+        process.waitForExit(within: .seconds(120))
     }
 
     var processID: pid_t { process.processID }
@@ -74,32 +74,26 @@ final class Program {
         process.send(signal: SIGTERM)
     }
 
+    /// Sends SIGTERM, and returns how the program ended; nil when it took longer than `limit`, on a
+    /// machine that has nothing else to do.
+    func terminate(within limit: Duration) -> ExitStatus? {
+        process.terminate(within: limit)
+    }
+
     var footprint: ProcessFootprint {
         get throws { try ProcessFootprint(of: process.processID) }
     }
 
     /// What the program holds once it has nothing left to do.
     ///
-    /// - Throws: when it does not come to rest within 20 seconds.
+    /// - Throws: when it does not come to rest.
     var settledFootprint: ProcessFootprint {
-        get throws {
-            var last = try footprint
-            var alike = 0
-            for _ in 0..<400 where alike < 6 {
-                usleep(50_000)
-                let next = try footprint
-                let rests = next.holdsAsMuch(as: last) && next.processorTime == last.processorTime
-                alike = rests ? alike + 1 : 0
-                last = next
-            }
-            guard alike == 6 else { throw GuestError("the program does not rest: \(last)") }
-            return last
-        }
+        get throws { try ProcessFootprint.settled(of: process.processID) }
     }
 
     /// Waits until a socket at the path in the folder takes connections.
     func waitUntilListening(_ name: String) throws {
-        for _ in 0..<2000 {
+        for _ in 0..<20_000 {
             if canConnect(name) { return }
             usleep(5_000)
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Driver
+import Foundation
 import FrontEnd
 import Guests
 import LinuxIO
@@ -74,8 +75,8 @@ final class SCSIGuest {
     func answers(_ count: Int, queue: Int = 2) throws -> [Int: Answer] {
         rings[queue].driver.kick()
         var answers: [Int: Answer] = [:]
-        let clock = ContinuousClock()
-        let deadline = clock.now + .seconds(20)
+        let clock = SuspendingClock()
+        let deadline = clock.now + .seconds(120)
         while answers.count < count && clock.now < deadline {
             for buffer in try rings[queue].driver.reapAll() {
                 answers[buffer.tag] = Answer(memory.read(buffer.chain.writable))
@@ -93,4 +94,14 @@ final class SCSIGuest {
         offer(cdb, out: out, room: room, target: target, lun: lun)
         return try answers(1)[0]
     }
+}
+
+/// A front-end that comes before the last one's end was noticed is turned away; it comes again.
+func retrying<Result>(_ body: () throws -> Result) throws -> Result {
+    let clock = SuspendingClock()
+    let deadline = clock.now + .seconds(60)
+    while clock.now < deadline {
+        do { return try body() } catch { usleep(10_000) }
+    }
+    return try body()
 }

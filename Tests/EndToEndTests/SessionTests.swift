@@ -54,8 +54,7 @@ struct SessionTests {
                 write10(UInt8(tag), 128), out: [UInt8](repeating: 1, count: 65536), tag: tag)
         }
         guest.requests.driver.kick()
-        program.terminate()
-        #expect(program.exitStatus(within: .seconds(1)) == .exited(0))
+        #expect(program.terminate(within: .seconds(1)) == .exited(0))
     }
 
     @Test("can cut its memory short without ending the service")
@@ -88,13 +87,5 @@ struct SessionTests {
         }
         let after = try program.settledFootprint
         #expect(after.holdsAsMuch(as: before), "before \(before), after \(after)")
-    }
-
-    /// A front-end that comes before the last one's end was noticed is turned away; it comes again.
-    private func retrying<Result>(_ body: () throws -> Result) throws -> Result {
-        for _ in 0..<200 {
-            do { return try body() } catch { usleep(10_000) }
-        }
-        return try body()
     }
 }

@@ -215,7 +215,7 @@ struct SharedDiskTests {
         for holder in holders { holder.end() }
         #expect(try guest.answers(1)[7]?.status == Self.good)
         var isThere = false
-        for _ in 0..<4000 where !isThere {
+        for _ in 0..<20_000 where !isThere {
             isThere = try ControlSocket.unit(control, target: 2, lun: 0) != nil
             usleep(5_000)
         }

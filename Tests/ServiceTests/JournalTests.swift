@@ -42,7 +42,7 @@ struct JournalTests {
         destination.write(
             Self.event(.info, "unit added", ["place": "target 0, LUN 1"]), label: "scsi",
             inner: .standardError(label: "scsi"))
-        try socket.wait(for: line, within: .seconds(20))
+        try socket.wait(for: line, within: .seconds(120))
         try FileManager.default.removeItem(atPath: folder)
     }
 
@@ -89,7 +89,7 @@ struct JournalTests {
         for _ in 0..<3 { destination.write(Self.event(.info, "x"), label: "scsi", inner: inner) }
         let socket = try NotificationSocket(path: path)
         destination.write(Self.event(.info, "y"), label: "scsi", inner: inner)
-        try socket.wait(for: "MESSAGE=scsi: y lost=3", within: .seconds(20))
+        try socket.wait(for: "MESSAGE=scsi: y lost=3", within: .seconds(120))
         try FileManager.default.removeItem(atPath: folder)
     }
 
@@ -100,7 +100,7 @@ struct JournalTests {
         destination.write(
             Self.event(.info, "\(text)"), label: "scsi", inner: .standardError(label: "scsi"))
         try socket.wait(
-            for: "MESSAGE=scsi: " + String(repeating: "x", count: 1024 - 6), within: .seconds(20))
+            for: "MESSAGE=scsi: " + String(repeating: "x", count: 1024 - 6), within: .seconds(120))
         try FileManager.default.removeItem(atPath: folder)
     }
 }

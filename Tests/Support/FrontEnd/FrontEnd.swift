@@ -49,7 +49,7 @@ public final class FrontEnd {
     /// Gives a back-end on this thread its turn; it may wait a moment, not longer.
     public var pump: (() throws -> Void)?
     /// How long to wait for a reply.
-    public var timeout = Duration.seconds(10)
+    public var timeout = Duration.seconds(60)
 
     // What was negotiated.
     public var offeredFeatures: UInt64 = 0

@@ -64,6 +64,22 @@ public final class ChildProcess: Sendable {
         progress.wait(within: timeout) { $0.outputEnded ? $0.status : nil }
     }
 
+    /// Sends SIGTERM, and returns how the process ended; nil when it took longer than `limit`.
+    ///
+    /// The time in which this machine kept anybody waiting for a processor or a disk is not counted: it
+    /// says nothing about the process. A minute is too long on any machine.
+    public func terminate(within limit: Duration) -> ExitStatus? {
+        let clock = SuspendingClock()
+        let (start, waitedBefore) = (clock.now, MachineLoad.waitedSinceBoot())
+        send(signal: SIGTERM)
+        let status = waitForExit(within: limit + .seconds(60))
+        let taken = clock.now - start
+        if taken <= limit { return status }
+        let waited = MachineLoad.waitedSinceBoot() - waitedBefore
+        print("the end of process \(processID) took \(taken); the machine was busy for \(waited)")
+        return taken - waited <= limit ? status : nil
+    }
+
     public var isRunning: Bool {
         progress.update { $0.status == nil }
     }
@@ -81,7 +97,7 @@ public final class ChildProcess: Sendable {
     /// Kills the process with its helpers and waits for its end.
     public func killAndWait() {
         kill()
-        _ = waitForExit(within: .seconds(10))
+        _ = waitForExit(within: .seconds(60))
     }
 
     /// Runs a program to its end and returns its output; throws the output when the program fails.
@@ -90,7 +106,7 @@ public final class ChildProcess: Sendable {
         let process = try ChildProcess(arguments, errorPath: "/dev/null") { line in
             if let line { lines.update { $0.append(line) } }
         }
-        let status = process.waitForExit(within: .seconds(60))
+        let status = process.waitForExit(within: .seconds(300))
         process.killAndWait()
         let output = lines.update { $0.joined(separator: "\n") }
         guard status == .exited(0) else {

@@ -51,7 +51,7 @@ public final class Daemon: Sendable {
             arguments, environment: ["NOTIFY_SOCKET": notification.path],
             errorPath: folder + "/daemon.log", onLine: { _ in })
         do {
-            try notification.waitUntilReady(within: .seconds(10))
+            try notification.waitUntilReady(within: .seconds(120))
         } catch {
             process.killAndWait()
             throw GuestError("the daemon did not start: \(error)\n\(log)")
@@ -72,16 +72,10 @@ public final class Daemon: Sendable {
         try ProcessFootprint(of: process.processID)
     }
 
-    /// The footprint once it is the same twice, a little apart: right after READY=1 the socket that
-    /// said so may still be open.
+    /// The footprint once the daemon has nothing left to do: right after READY=1 the socket that said
+    /// so may still be open.
     public func settledFootprint() throws -> ProcessFootprint {
-        var last = try footprint()
-        while true {
-            usleep(20_000)
-            let next = try footprint()
-            if next.holdsAsMuch(as: last) { return next }
-            last = next
-        }
+        try ProcessFootprint.settled(of: process.processID)
     }
 
     /// Waits until the footprint is as large as `expected` again and returns the last one seen.
@@ -105,10 +99,10 @@ public final class Daemon: Sendable {
             of: [Workspace.daemon, "ctl"] + arguments + ["--socket", folder + "/control.sock"])
     }
 
-    /// Asks the daemon to end, and returns how it did; nil when it took longer than `timeout`.
+    /// Asks the daemon to end, and returns how it did; nil when it took longer than `timeout`, on a
+    /// machine that has nothing else to do.
     public func terminate(within timeout: Duration) -> ExitStatus? {
-        process.send(signal: SIGTERM)
-        return process.waitForExit(within: timeout)
+        process.terminate(within: timeout)
     }
 
     /// Ends the daemon and removes its folder.

@@ -22,13 +22,19 @@ final class Monitor<Value: Sendable>: @unchecked Sendable {
     }
 
     /// Waits until `body` answers something; nil when that took longer than `timeout`.
+    ///
+    /// The condition knows the time of day only, which can be set while we wait: what counts is the
+    /// other clock, looked at every second.
     func wait<Result>(within timeout: Duration, until body: (inout Value) -> Result?) -> Result? {
-        let deadline = Date(timeIntervalSinceNow: timeout / .seconds(1))
+        let clock = SuspendingClock()
+        let deadline = clock.now + timeout
         condition.lock()
         defer { condition.unlock() }
         while true {
             if let result = body(&value) { return result }
-            guard condition.wait(until: deadline) else { return body(&value) }
+            let left = deadline - clock.now
+            guard left > .zero else { return nil }
+            _ = condition.wait(until: Date(timeIntervalSinceNow: min(left / .seconds(1), 1)))
         }
     }
 }
