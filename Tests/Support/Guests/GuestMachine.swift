@@ -41,8 +41,9 @@ struct GuestMachine {
 
     let setup: GuestSetup
     let devices: GuestDevices
-    /// The file for the kernel's console under QEMU; user-mode-linux has it on standard error.
-    let consolePath: String
+    /// Where the machine leaves files: `console.log`, the kernel's console, under QEMU; user-mode-linux has
+    /// that on standard error, and a folder with its process identifier and its control socket.
+    let folder: String
 
     /// The program and its arguments; the agent is on its standard input and output.
     func command() throws -> [String] {
@@ -65,7 +66,7 @@ struct GuestMachine {
             "-machine", "q35,memory-backend=memory",
             "-kernel", try Workspace.image("vmlinuz"), "-initrd", try Workspace.image("qemu.cpio"),
             "-append", kernelArguments.joined(separator: " "),
-            "-serial", "file:" + consolePath,
+            "-serial", "file:" + folder + "/console.log",
             "-chardev", "stdio,id=agent", "-serial", "chardev:agent",
         ] + devices.qemuArguments
     }
@@ -74,7 +75,7 @@ struct GuestMachine {
         [
             "linux.uml", "mem=" + Self.memory, "initrd=" + (try Workspace.image("uml.cpio")),
             "con=null", "con0=null,fd:2", "ssl=null", "ssl0=fd:0,fd:1", "panic=-1", "loglevel=4",
-            "guest.channel=ttyS0",
+            "guest.channel=ttyS0", "uml_dir=" + folder,
         ] + devices.umlArguments
     }
 }
