@@ -21,6 +21,33 @@ struct EventTests {
         return guest
     }
 
+    @Test(
+        "tells it when the device was killed in the middle of a transfer; nothing of the rings is lost",
+        arguments: RingFormat.allCases)
+    func killed(_ format: RingFormat) throws {
+        let guest = try FakeGuest(.init(format: format, hasEventQueue: true))
+        postEventBuffers(guest, 8)
+        for round in UInt32(0)..<20 {
+            let service = try guest.service(at: 5000)
+            let (stream, host) = try guest.connect(to: service, port: 5000, from: 1025)
+            let (inbound, client) = try guest.accept(at: 22)
+            client.write(testBytes(100_000))
+            stream.write(testBytes(200_000))
+            // Some packets have been taken, and some have not.
+            if round % 2 == 0 { guest.turn() }
+            inbound.write(testBytes(5000))
+            try guest.replaceDevice()
+            guest.settle()
+            #expect(guest.chainsUnderWay == 0)
+            #expect(host.read() != .wouldBlock)
+            #expect(try events(guest) == [[0, 0, 0, 0]])
+            postEventBuffers(guest, 1)
+            guest.settle()
+            #expect(try events(guest) == [])
+            _ = guest.takeReceived()
+        }
+    }
+
     private func postEventBuffers(_ guest: FakeGuest, _ count: Int) {
         for _ in 0..<count {
             let chain = Chain(writable: [guest.memory.segment(byteCount: 4)])

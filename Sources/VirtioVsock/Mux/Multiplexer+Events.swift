@@ -87,7 +87,8 @@ extension Multiplexer {
         var pieceCount = 0
         var count = 0
         do {
-            while count < queue.size {
+            // One look more than the ring has entries: it is the one that asks for notifications.
+            while count <= queue.size {
                 guard let buffer = try queue.take(&bufferPieces[0]) else {
                     if queue.requestNotifications() { continue }
                     break

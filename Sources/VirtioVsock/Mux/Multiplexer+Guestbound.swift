@@ -127,12 +127,14 @@ extension Multiplexer {
     /// When there is none, the driver is asked to notify.
     func takeReceiveBuffer(_ queue: Virtqueue, payloadByteCount: Int) -> Buffer? {
         var attempts = Self.takeAttempts
+        var hasGivenBack = false
         while attempts > 0 {
             if let buffer = take(queue) {
                 if isUsable(buffer, payloadByteCount: payloadByteCount) { return buffer }
                 counters.value.malformedPackets &+= 1
                 queue.put(UsedBuffer(id: buffer.id, writtenLength: 0))
                 bufferPieces[0].removeAll()
+                hasGivenBack = true
                 continue
             }
             if queue.breakage != nil || !queue.requestNotifications() { break }
@@ -140,6 +142,11 @@ extension Multiplexer {
             attempts -= 1
         }
         if attempts == 0 { _ = queue.requestNotifications() }
+        if hasGivenBack {
+            // Nothing else may follow that publishes them, and the queue could never stop.
+            queue.flush()
+            queue.signal()
+        }
         counters.value.receiveBufferStalls &+= 1
         isStarved = true
         return nil

@@ -45,21 +45,24 @@ final class FakeGuest {
     let receiveRing: any RingDriver
     let transmitRing: any RingDriver
     let eventRing: any RingDriver
-    let device: VsockDevice
+    private(set) var device: VsockDevice
     let directory: String
     let path: String
     let options: VsockOptions
+    private let log: Logger
     let signals = SignalCounter()
     private var queues: [Virtqueue] = []
     private(set) var auditor: Auditor
     let cid: UInt64
     private let siblings: Set<UInt64>
+    private let features: VirtioFeatures
     private let hasEventQueue: Bool
     private let checksPackets: Bool
     /// Whether receive buffers that come back are posted again.
     var postsBuffers = true
     /// Connections that play themselves; other packets go to `received`.
-    var streams: [GuestStream] = []
+    var streams: [GuestStream] = [] { didSet { lastReceiver = nil } }
+    private weak var lastReceiver: GuestStream?
     /// Packets of no stream.
     var received: [Packet] = []
 
@@ -85,10 +88,10 @@ final class FakeGuest {
         self.options = vsock
         var silent = Logger(label: "test")
         silent.logLevel = .critical
-        let log = options.log ?? silent
+        log = options.log ?? silent
+        features = VirtioFeatures(rawValue: options.negotiatesMessages ? 1 << 32 | 3 : 1 << 32)
         device = try VsockDevice(loop: loop, options: vsock, logger: log)
-        device.featuresNegotiated(
-            VirtioFeatures(rawValue: options.negotiatesMessages ? 1 << 32 | 3 : 1 << 32))
+        device.featuresNegotiated(features)
         try start()
         let perBuffer = options.receiveBuffer.count
         for _ in 0..<(options.receiveBufferCount ?? options.ringSize / perBuffer) {
@@ -136,6 +139,34 @@ final class FakeGuest {
     func restart() throws {
         let bases = bases
         stop()
+        try start(at: bases)
+    }
+
+    /// Whether the device found a ring that makes no sense.
+    var isBroken: Bool { queues.contains { $0.breakage != nil } }
+
+    /// The driver resets the device and lays every ring out again.
+    func startAnew() throws {
+        stop()
+        device.reset()
+        streams = []
+        forgetAccounts()
+        for ring in [receiveRing, transmitRing, eventRing] { ring.reset(start: 0) }
+        try start()
+        for _ in 0..<100 { postBuffer([3776]) }
+    }
+
+    /// Kills the device, and has another one go on with the rings where it stood.
+    ///
+    /// The kernel closes the sockets of the killed one. Connections and accounts are forgotten.
+    func replaceDevice() throws {
+        let bases = bases
+        queues = []
+        device.close()
+        streams = []
+        forgetAccounts()
+        device = try VsockDevice(loop: loop, options: options, logger: log)
+        device.featuresNegotiated(features)
         try start(at: bases)
     }
 
@@ -219,6 +250,14 @@ final class FakeGuest {
         return true
     }
 
+    /// Queues descriptors with whatever in them as one chain, and notifies the device; nothing when the
+    /// ring has no room.
+    func offerRaw(_ descriptors: [RawDescriptor]) {
+        guard transmitRing.freeDescriptorCount >= descriptors.count else { return }
+        _ = transmitRing.addRaw(descriptors)
+        if transmitRing.publish() { device.driverNotified(queueAt: 1) }
+    }
+
     /// Chains that the device has not given back.
     var chainsUnderWay: Int { transmitRing.inFlightCount }
 
@@ -252,7 +291,12 @@ final class FakeGuest {
 
     /// Posts one more receive buffer.
     func postBuffer(_ segments: [Int]) {
-        post(Chain(writable: segments.map { memory.segment(byteCount: $0) }))
+        postChain(Chain(writable: segments.map { memory.segment(byteCount: $0) }))
+    }
+
+    /// Posts one more chain to the receive ring, whatever it is.
+    func postChain(_ chain: Chain) {
+        post(chain)
         if receiveRing.publish() { device.driverNotified(queueAt: 0) }
     }
 
@@ -261,7 +305,12 @@ final class FakeGuest {
         while let used = reap(receiveRing) {
             hadAny = true
             take(used)
-            if postsBuffers { post(used.chain) }
+            if used.writtenLength == 0 {
+                // Of no use to the device, and so to nobody.
+                memory.free(used.chain)
+            } else if postsBuffers {
+                post(used.chain)
+            }
         }
         if hadAny && receiveRing.publish() { device.driverNotified(queueAt: 0) }
         return hadAny
@@ -275,8 +324,17 @@ final class FakeGuest {
         }
         if checksPackets {
             auditor.guestReceived(packet, room: Int(used.chain.writableLength) - 44)
+        } else {
+            #expect((1...7).contains(packet.operation))
+            #expect(packet.destinationCID == cid)
+            #expect(packet.claimedLength == UInt32(packet.payload.count))
+        }
+        if let stream = lastReceiver, stream.owns(packet) {
+            stream.receive(packet)
+            return
         }
         for stream in streams where stream.owns(packet) {
+            lastReceiver = stream
             stream.receive(packet)
             return
         }
