@@ -114,6 +114,17 @@ struct HostileGuestTests {
         #expect(host.read() == .wouldBlock)
     }
 
+    @Test("may send packets without payload: they are nothing")
+    func emptyPayload() throws {
+        let (stream, host) = try connect()
+        for _ in 0..<10 { send(stream, Packet.readWrite) }
+        #expect(host.read() == .wouldBlock)
+        stream.write(Array("hello".utf8))
+        send(stream, Packet.readWrite)
+        #expect(host.readText() == "hello")
+        #expect(!stream.wasReset)
+    }
+
     @Test("gets every chain back, whatever is in it")
     func badChains() throws {
         let memory = guest.memory
