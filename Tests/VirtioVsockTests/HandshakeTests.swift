@@ -125,12 +125,20 @@ struct HandshakeTests {
         #expect(guest.device.statistics.failedHandshakes == 1)
     }
 
-    @Test("is turned away for a line without end")
-    func endless() throws {
+    @Test("is turned away for a line without end", arguments: ["C", "CONNECT 0", "CONNECT  "])
+    func endless(_ start: String) throws {
         let client = try guest.client()
-        client.write([UInt8](repeating: 0x43, count: 100_000))
-        guest.settle()
+        client.write(start)
+        let piece = [UInt8](repeating: Array(start.utf8).last ?? 0, count: 4096)
+        // A MiB in all, if anybody takes it.
+        var count = 0
+        for _ in 0..<256 {
+            count += max(0, client.write(piece))
+            guest.settle()
+        }
+        #expect(count == 4096, "nobody does")
         #expect(isClosed(client))
+        #expect(guest.device.statistics.failedHandshakes == 1)
     }
 
     @Test("that leaves at any moment is forgotten")
@@ -222,6 +230,33 @@ struct HandshakeTests {
         client.write("CONNECT 4000\n")
         guest.settle()
         #expect(isClosed(client))
+    }
+
+    @Test("is connected as soon as queues that have stopped go on, if that is soon")
+    func stoppedQueues() throws {
+        let bases = guest.bases
+        guest.stop()
+        let client = try guest.client()
+        let late = try guest.client()
+        client.write("CONNECT 4000\n")
+        guest.settle()
+        guest.advance(by: .seconds(1))
+        #expect(client.read() == .wouldBlock)
+        try guest.start(at: bases)
+        guest.settle()
+        let stream = try acceptRequest(at: 4000)
+        #expect(client.readText() == "OK \(stream.peerPort)\n")
+        // Longer than the guest may take to answer.
+        let next = guest.bases
+        guest.stop()
+        late.write("CONNECT 4000\n")
+        guest.settle()
+        guest.advance(by: .seconds(3))
+        #expect(late.read() == .endOfFile)
+        try guest.start(at: next)
+        guest.settle()
+        #expect(guest.takeReceived().isEmpty, "the guest does not hear of it")
+        #expect(guest.device.connectionCount == 1)
     }
 
     private func isClosed(_ client: HostEnd) -> Bool {

@@ -125,21 +125,32 @@ struct LifecycleTests {
         let guest = try FakeGuest()
         let service = try guest.service(at: 5000)
         var ends: [(stream: GuestStream, host: HostEnd)] = []
-        for port in UInt32(1)...150 {
+        let pairs = UInt32(Repetitions(150, whole: 500).count)
+        let byteCount = Repetitions(8000, whole: 65_536).count
+        for port in UInt32(1)...pairs {
             ends.append(try guest.connect(to: service, port: 5000, from: port))
             ends.append(try guest.accept(at: 10_000 + port))
         }
         for (index, end) in ends.enumerated() {
-            end.stream.write(testBytes(8000, seed: index))
-            end.host.write(testBytes(8000, seed: index))
+            end.stream.write(testBytes(byteCount, seed: index))
+            #expect(end.host.write(testBytes(byteCount, seed: index)) == byteCount)
         }
-        for _ in 0..<10 {
+        for _ in 0..<1000 where ends.contains(where: { $0.stream.unsentCount > 0 }) {
             guest.settle()
             for end in ends { end.stream.resume() }
         }
+        guest.settle()
         for (index, end) in ends.enumerated() {
-            #expect(end.host.read() == .bytes(testBytes(8000, seed: index)))
-            #expect(end.stream.bytesRead == testBytes(8000, seed: index))
+            // Each says what it heard, and hears itself.
+            guard case .bytes(let heard) = end.host.read() else {
+                Issue.record("nothing has come")
+                continue
+            }
+            expectSame(heard, testBytes(byteCount, seed: index))
+            expectSame(end.stream.takeRead(), testBytes(byteCount, seed: index))
+            #expect(end.host.write(heard) == byteCount)
+            guest.settle()
+            expectSame(end.stream.takeRead(), heard)
             end.stream.close()
             guest.settle()
         }
@@ -151,15 +162,21 @@ struct LifecycleTests {
     func storm() throws {
         let guest = try FakeGuest()
         let service = try guest.service(at: 5000)
-        for round in UInt32(0)..<1500 {
-            let (stream, host) = try guest.connect(to: service, port: 5000, from: 1025 + round % 7)
-            host.close()
+        let count = UInt32(Repetitions(1000, whole: 50_000).count)
+        for round in 0..<count {
+            let ends = [
+                try guest.connect(to: service, port: 5000, from: 1025 + round % 7),
+                try guest.accept(at: 22),
+            ]
+            ends[Int(round % 2)].host.close()
+            ends[1 - Int(round % 2)].stream.close()
             guest.settle()
-            #expect(stream.state == .closed)
+            #expect(ends.allSatisfy { $0.stream.state == .closed })
             guest.streams = []
         }
         #expect(guest.device.connectionCount == 0)
-        #expect(guest.device.statistics.requestsFromGuest == 1500)
+        #expect(guest.device.statistics.requestsFromGuest == UInt64(count))
+        #expect(guest.device.statistics.requestsToGuest == UInt64(count))
     }
 
     @Test("asks for at most one signal for a batch of packets")

@@ -111,6 +111,26 @@ struct MessageTests {
         #expect(guest.device.connectionCount == 0)
     }
 
+    @Test("carries the longest message that it grants, and is reset for a longer one")
+    func longest() throws {
+        let (stream, host) = try connect()
+        let limit = Int(stream.peerAllocation)
+        #expect(limit >= 100_000)
+        let bytes = testBytes(limit)
+        stream.writeMessage(bytes)
+        guest.settle()
+        guard case .bytes(let message) = host.read() else {
+            Issue.record("the message has come")
+            return
+        }
+        expectSame(message, bytes)
+        guest.settle()
+        stream.writeMessage(testBytes(limit + 1))
+        guest.settle()
+        #expect(stream.wasReset)
+        #expect(host.read() == .endOfFile, "nothing of it is delivered")
+    }
+
     @Test("is reset when the host sends a message that the guest could never hold")
     func tooLong() throws {
         let (stream, host) = try connect(allocation: 1000)

@@ -7,7 +7,7 @@ import Testing
 
 @testable import VirtioVsock
 
-/// What systemd-ssh-proxy does for `ssh vsock-mux/<path>/22`, call by call: it writes the line, peeks
+/// What systemd-ssh-proxy does for `ssh -p 22 vsock-mux/<path>`, call by call: it writes the line, peeks
 /// at nine bytes at most, takes what it has understood, and hands the socket to ssh.
 private struct SSHProxy {
     enum Outcome: Equatable {

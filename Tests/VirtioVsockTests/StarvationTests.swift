@@ -68,7 +68,7 @@ struct StarvationTests {
     @Test("keeps a thousand readable sockets waiting without a spin, and serves them all in turn")
     func crowd() throws {
         var ends: [(stream: GuestStream, host: HostEnd)] = []
-        for port in UInt32(1)...300 {
+        for port in UInt32(1)...1000 {
             ends.append(try guest.connect(to: service, port: 5000, from: port))
         }
         guest.postsBuffers = false

@@ -101,7 +101,7 @@ struct WindowTests {
     func unequal(_ guestAllocation: UInt32, _ ourAllocation: UInt32) throws {
         let guest = try FakeGuest(.init(adjust: { $0.bufferByteCount = ourAllocation }))
         let (stream, host) = try guest.accept(at: 22, allocation: guestAllocation)
-        for round in 0..<Repetitions(2, whole: 100).count {
+        for round in 0..<Repetitions(2, whole: 105).count {
             let bytes = testBytes(1_000_000, seed: 1 + round)
             stream.write(bytes)
             var unsent = bytes[...]
@@ -171,6 +171,23 @@ struct WindowTests {
         guest.settle()
         #expect(stream.bytesRead.count == sent)
         #expect(!stream.wasReset)
+    }
+
+    @Test("is counted in packets when small writes come in bursts, too")
+    func packetCountOfBursts() throws {
+        let (stream, host) = try guest.accept(at: 22)
+        stream.readsAtOnce = false
+        var sent = 0
+        for burst in 0..<400 {
+            for _ in 0..<1 + burst % 5 { sent += max(0, host.write(testBytes(100))) }
+            guest.settle()
+        }
+        // The auditor counts them.
+        #expect(sent > stream.queue.count)
+        stream.readsAtOnce = true
+        stream.read()
+        guest.settle()
+        #expect(stream.bytesRead.count == sent)
     }
 
     @Test("of others does not suffer from one that is shut")
