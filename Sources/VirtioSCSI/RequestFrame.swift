@@ -24,6 +24,17 @@ struct RequestFrame: ~Copyable {
     @inline(__always)
     var responseByteCount: Int { ResponseHeader.byteCount &+ senseByteCount }
 
+    /// Takes the next buffer of a queue, and has the processor fetch its beginning; nil when there is
+    /// none.
+    @inline(__always)
+    mutating func take(from served: ServedQueue) throws(VirtqueueError) -> Buffer? {
+        pieces.removeAll()
+        guard let buffer = try served.queue.take(&pieces) else { return nil }
+        pieces.slice(buffer.readablePieces).prefetch(toWrite: false)
+        pieces.slice(buffer.writablePieces).prefetch(toWrite: true)
+        return buffer
+    }
+
     /// What a buffer holds.
     enum Content {
         case request(RequestHeader)

@@ -45,6 +45,7 @@ struct RequestHeader {
     }
 
     /// A CDB where the driver has chosen a smaller `cdb_size`.
+    @inline(never)
     private static func shortCDB(_ pieces: IOVectorSlice, byteCount count: Int) -> CDB? {
         let bytes = pieces.bytes(count, from: byteCount)
         return bytes.count == count ? CDB(bytes) : nil

@@ -22,8 +22,12 @@ protocol RequestTaking: QueuePolling, DeferredWork {
     func reserve() -> Int?
     /// Frees the place of a request that was not begun, or is done with.
     func free(_ index: Int)
-    /// What is kept of the request at a place.
-    subscript(frame index: Int) -> RequestFrame { get set }
+    /// Takes the next request of a queue into a place; nil when there is none.
+    func take(into index: Int, from served: ServedQueue) throws(VirtqueueError) -> Buffer?
+    /// Writes a response without sense data to a request that moved nothing.
+    ///
+    /// - Returns: how many bytes it has.
+    func store(_ response: Response, for index: Int) -> Int
     /// Begins the first of the requests that were taken together.
     func beginTaken(_ count: Int, from served: ServedQueue)
     /// Gives the buffer of a request back, and frees the place.
@@ -76,9 +80,8 @@ extension RequestTaking {
         while count < wanted {
             guard let index = reserve() else { return (count, .lackOfPlaces) }
             let buffer: Buffer?
-            self[frame: index].pieces.removeAll()
             do throws(VirtqueueError) {
-                buffer = try served.queue.take(&self[frame: index].pieces)
+                buffer = try take(into: index, from: served)
             } catch {
                 free(index)
                 breakQueue(served, error)
@@ -88,8 +91,6 @@ extension RequestTaking {
                 free(index)
                 return (count, .emptyRing)
             }
-            self[frame: index].pieces.slice(buffer.readablePieces).prefetch(toWrite: false)
-            self[frame: index].pieces.slice(buffer.writablePieces).prefetch(toWrite: true)
             taken[count].index = index
             taken[count].buffer = buffer
             count &+= 1
@@ -97,15 +98,12 @@ extension RequestTaking {
         return (count, .enough)
     }
 
-    /// Reads a request that was taken.
-    ///
-    /// - Returns: nil when it has ended, since it is none.
+    /// The header of a request that was opened; nil when it has ended, since it is none.
     @inline(__always)
-    func open(
-        _ index: Int, _ buffer: Buffer, _ layout: SCSIDevice.RequestLayout,
-        from served: ServedQueue
+    func accept(
+        _ content: RequestFrame.Content, at index: Int, from served: ServedQueue
     ) -> RequestHeader? {
-        switch self[frame: index].open(buffer, layout, from: served) {
+        switch content {
         case .request(let header): return header
         case .illegal: fail(index)
         case .cut: failCut(index, from: served)
@@ -173,7 +171,7 @@ extension RequestTaking {
     /// A request that is none, but whose response can be written.
     @inline(never)
     private func fail(_ index: Int) {
-        giveBack(index, writtenLength: self[frame: index].store(.failure, residual: 0))
+        giveBack(index, writtenLength: store(.failure, for: index))
     }
 
     /// A request of which a part lies in memory that the front-end does not share.

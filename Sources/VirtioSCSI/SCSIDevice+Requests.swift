@@ -12,8 +12,14 @@ extension SCSIDevice {
     @inline(__always)
     func reserve() -> Int? {
         guard let index = bus.commands.reserve() else { return nil }
-        while requests.count <= index { _ = requests.grow() }
+        if requests.count <= index { growRequests(toHold: index) }
         return index
+    }
+
+    /// There are as many requests as commands, sooner or later.
+    @inline(never)
+    func growRequests(toHold index: Int) {
+        while requests.count <= index { _ = requests.grow() }
     }
 
     @inline(__always)
@@ -21,9 +27,13 @@ extension SCSIDevice {
         bus.commands.release(index)
     }
 
-    subscript(frame index: Int) -> RequestFrame {
-        @inline(__always) _read { yield requests[index].frame }
-        @inline(__always) _modify { yield &requests[index].frame }
+    @inline(__always)
+    func take(into index: Int, from served: ServedQueue) throws(VirtqueueError) -> Buffer? {
+        try requests[index].frame.take(from: served)
+    }
+
+    func store(_ response: Response, for index: Int) -> Int {
+        requests[index].frame.store(response, residual: 0)
     }
 
     /// Executes the requests that were taken together.
@@ -33,7 +43,8 @@ extension SCSIDevice {
             guard let buffer = taken[place].buffer else { continue }
             let index = taken[place].index
             let layout = layout.value
-            guard let header = open(index, buffer, layout, from: served) else { continue }
+            let content = requests[index].frame.open(buffer, layout, from: served)
+            guard let header = accept(content, at: index, from: served) else { continue }
             commands[index].address = header.address
             commands[index].tag = header.tag
             requests[index].frame.fill(&commands[index].request, header, buffer, layout)

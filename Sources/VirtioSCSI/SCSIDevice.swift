@@ -253,7 +253,7 @@ extension SCSIDevice: DeferredWork {
         publish()
         isWorkDeferred = false
         if bus.commands.hasEnded { loop.deferWork(self) }
-        if state.value.hasServers { executeWaiting() }
+        if state.value.hasServers { resumeReceived() }
         resumeUnfinishedQueues()
         if !stoppedQueues.isEmpty { stoppedQueues.removeAll { $0.isFinished } }
     }

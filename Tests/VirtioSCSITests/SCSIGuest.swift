@@ -41,7 +41,8 @@ final class SCSIGuest {
     init(
         _ format: RingFormat = .split, requestQueues: Int = 1, ringSize: Int = 128,
         features: UInt64 = 0b110, commandLimit: Int = 16384,
-        blockCount: UInt64 = 4096, pollLimit: Duration = .zero, servers serverCount: Int = 0
+        blockCount: UInt64 = 4096, pollLimit: Duration = .zero, servers serverCount: Int = 0,
+        ofServers allCount: Int? = nil
     ) throws {
         memory = try TestMemory(byteCount: 32 << 20)
         deviceMemory = try memory.deviceMemory()
@@ -61,7 +62,7 @@ final class SCSIGuest {
         options.region = 0
         let testMemory = memory
         rings = (0..<device.queueCount).map { _ in format.makeDriver(in: testMemory, options) }
-        try addServers(serverCount, pollLimit: pollLimit)
+        try addServers(serverCount, of: allCount ?? serverCount, pollLimit: pollLimit)
         if let lun = LUN(0) { bus.attach(disk, target: 0, lun: lun) }
         addRoutes(target: 0)
         device.featuresNegotiated(VirtioFeatures(rawValue: rings[0].features | features))
@@ -71,12 +72,13 @@ final class SCSIGuest {
 
     private static let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
-    private func addServers(_ count: Int, pollLimit: Duration) throws {
+    /// Adds some of so many servers.
+    private func addServers(_ count: Int, of allCount: Int, pollLimit: Duration) throws {
         for number in 0..<count {
             let loop = try EventLoop()
             loop.pollLimit = pollLimit
             let server = RequestServer(
-                loop: loop, link: RequestLink(number: number, device: device),
+                loop: loop, link: RequestLink(number: number, of: allCount, device: device),
                 logger: Self.logger)
             device.add(server.address)
             servers.append(server)

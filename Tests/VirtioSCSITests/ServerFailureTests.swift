@@ -154,26 +154,80 @@ struct ServerFailureTests {
         #expect(try guest.send(Self.ready)?.status == 0)
     }
 
-    // MARK: Waiting for places
+    // MARK: Much at once
 
-    @Test("is not remembered for ever where requests wait for places all the time")
-    func waitingList() throws {
-        let guest = try SCSIGuest(requestQueues: 2, commandLimit: 64, servers: 1)
+    /// A guest whose server has left 100 commands to the device, which has not looked at them.
+    private func guestWithBacklog() throws -> SCSIGuest {
+        let guest = try SCSIGuest(requestQueues: 2, servers: 1)
         guest.hold(true)
         for tag in 0..<100 {
-            guest.offer(
-                SCSIGuest.header(Self.shortRead), in: [1024], queue: Self.server, tag: tag)
+            let header = SCSIGuest.header(Self.shortRead, tag: UInt64(tag))
+            guest.rings[Self.server].offer(
+                Chain(
+                    readable: [guest.memory.segment(header)],
+                    writable: [guest.memory.segment(byteCount: 1132)], placement: .indirect),
+                tag: tag)
         }
-        try turn(guest, times: 30)
-        for tag in 100..<300 {
-            guest.store.end()
-            try turn(guest, times: 3)
-            #expect(try guest.reap(queue: Self.server).map(\.tag) == [tag - 100])
-            guest.offer(
-                SCSIGuest.header(Self.shortRead), in: [1024], queue: Self.server, tag: tag)
-            try turn(guest, times: 3)
-            #expect(guest.device.servers.hasWaiting)
+        guest.servers[0].takeEverything()
+        try #require(guest.device.underWayCount == 100)
+        return guest
+    }
+
+    @Test("does not keep the device from its own queues while it works through what was left")
+    func backlog() throws {
+        let guest = try guestWithBacklog()
+        guest.device.takeForwarded(over: guest.servers[0].address.link)
+        #expect(guest.store.pendingCount == 64)
+        guest.offer(SCSIGuest.header(Self.shortRead), in: [1024], tag: 200)
+        #expect(guest.store.pendingCount == 65)
+        try turn(guest)
+        #expect(guest.store.pendingCount == 101)
+        guest.store.endAll()
+        try turn(guest)
+        #expect(try guest.reap(queue: Self.server).map(\.tag) == Array(0..<100))
+        #expect(try guest.reap().map(\.tag) == [200])
+    }
+
+    @Test("leaves nothing that a function overlooks")
+    func functionAndBacklog() throws {
+        let guest = try guestWithBacklog()
+        // ABORT TASK of the last one, then of all.
+        #expect(try guest.control(SCSIGuest.taskManagement(0, tag: 99)) == nil)
+        #expect(guest.store.pendingCount == 100)
+        #expect(try guest.control(SCSIGuest.taskManagement(1)) == nil)
+        guest.store.endAll()
+        try turn(guest)
+        let answers = try guest.reap(queue: Self.server)
+        #expect(answers.map(\.tag) == Array(0..<100))
+        // VIRTIO_SCSI_S_ABORTED.
+        #expect(answers.allSatisfy { $0.response == 2 })
+        #expect(try guest.endedControl() == [0])
+        #expect(try guest.endedControl() == [0])
+    }
+
+    @Test("leaves nothing behind when the time to drain is over")
+    func stopWithBacklog() throws {
+        let guest = try SCSIGuest(requestQueues: 2, servers: 1)
+        guest.hold(true)
+        guest.offer(SCSIGuest.header(Self.shortRead), in: [1024], tag: 1)
+        for tag in 0..<100 {
+            let header = SCSIGuest.header(Self.shortRead, attribute: 1)
+            guest.rings[Self.server].offer(
+                Chain(
+                    readable: [guest.memory.segment(header)],
+                    writable: [guest.memory.segment(byteCount: 1132)], placement: .indirect),
+                tag: tag)
         }
-        #expect(guest.device.servers.waiting.count <= 2 * 37)
+        guest.servers[0].takeEverything()
+        guest.servers[0].stopQueue(at: Self.server)
+        guest.servers[0].expediteStop(ofQueueAt: Self.server)
+        try turn(guest)
+        // VIRTIO_SCSI_S_RESET.
+        let answers = try guest.reap(queue: Self.server)
+        #expect(answers.map(\.tag).sorted() == Array(0..<100))
+        #expect(answers.allSatisfy { $0.response == 4 })
+        guest.store.endAll()
+        try turn(guest)
+        #expect(try guest.reap().map(\.status) == [0])
     }
 }

@@ -307,40 +307,43 @@ struct ServerTests {
         #expect(guest.twins[0].log.count == 20)
     }
 
-    @Test("waits for a place when the device has none")
-    func lackOfPlaces() throws {
+    @Test("finds places at the device however many it has taken from its own queues")
+    func placesApart() throws {
         let guest = try SCSIGuest(requestQueues: 2, commandLimit: 64, servers: 1)
         guest.hold(true)
         for tag in 0..<100 {
+            guest.offer(SCSIGuest.header(Self.shortRead), in: [1024], tag: tag)
             guest.offer(
                 SCSIGuest.header(Self.shortRead), in: [1024], queue: Self.server, tag: tag)
         }
         try turn(guest, times: 30)
-        #expect(guest.store.pendingCount == 64 && guest.device.underWayCount == 100)
+        #expect(guest.store.pendingCount == 64 + 100 && guest.device.underWayCount == 164)
         guest.hold(false)
         guest.store.endAll()
         try turn(guest, times: 30)
+        #expect(try guest.reap().map(\.tag) == Array(0..<100))
         #expect(try guest.reap(queue: Self.server).map(\.tag) == Array(0..<100))
+        #expect(guest.device.underWayCount == 0)
     }
 
-    @Test("ends those, too, when the time to drain is over")
-    func expeditesWithoutPlace() throws {
-        let guest = try SCSIGuest(requestQueues: 2, commandLimit: 64, servers: 1)
+    @Test("takes no more at once than its share of the places", arguments: RingFormat.allCases)
+    func lackOfPlaces(format: RingFormat) throws {
+        // One of 256 servers has 64 places.
+        let guest = try SCSIGuest(format, requestQueues: 2, servers: 1, ofServers: 256)
         guest.hold(true)
         for tag in 0..<100 {
-            guest.offer(
-                SCSIGuest.header(Self.shortRead), in: [1024], queue: Self.server, tag: tag)
+            let cdb = tag % 2 == 0 ? Self.shortRead : Self.read
+            guest.offer(SCSIGuest.header(cdb), in: [1024], queue: Self.server, tag: tag)
         }
         try turn(guest, times: 30)
-        guest.servers[0].stopQueue(at: Self.server)
-        guest.servers[0].expediteStop(ofQueueAt: Self.server)
-        try turn(guest, times: 30)
-        let ended = try guest.reap(queue: Self.server)
-        #expect(ended.map(\.tag) == Array(64..<100))
-        #expect(ended.allSatisfy { $0.response == 4 && $0.residual == 1024 })
+        #expect(guest.store.pendingCount == 32 && guest.twins[0].pendingCount == 32)
+        #expect(guest.device.underWayCount == 64)
+        guest.hold(false)
+        guest.twins[0].endAll()
         guest.store.endAll()
         try turn(guest, times: 30)
-        #expect(try guest.reap(queue: Self.server).map(\.tag) == Array(0..<64))
+        #expect(try guest.reap(queue: Self.server).map(\.tag).sorted() == Array(0..<100))
+        #expect(guest.device.underWayCount == 0)
     }
 
     @Test("lets a function end that waits for it when its disk is removed meanwhile")

@@ -68,7 +68,8 @@ final class ThreadedGuest {
         options.region = 0
         rings = (0..<device.queueCount).map { _ in format.makeDriver(in: memory, options) }
         threads = try (1..<threadCount).map { [device, medium = store.medium] number in
-            let link = RequestLink(number: number - 1, device: device)
+            let link = RequestLink(
+                number: number - 1, of: threadCount - 1, device: device)
             let started = Started()
             let thread = try LoopThread(name: "server") { loop in
                 let root = ServerThread(

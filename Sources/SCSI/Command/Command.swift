@@ -87,6 +87,8 @@ public struct Command: ~Copyable {
     var isExclusive = false
     /// Whether no other thread may touch the medium until the command has ended.
     var holdsGate = false
+    /// Whether the place is for commands that other threads have taken.
+    var isApart = false
     /// Requests of the store that are still under way.
     var pendingPartCount = 0
     /// How the first request of the store that failed ended.

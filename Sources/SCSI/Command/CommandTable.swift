@@ -10,6 +10,9 @@ public import LinuxIO
 public final class CommandTable {
     private struct State {
         var firstFree = -1
+        /// Of the places for commands of other threads.
+        var firstFreeApart = -1
+        var apartCount = 0
         var firstEnded = -1
         var lastEnded = -1
         var underWayCount = 0
@@ -18,8 +21,13 @@ public final class CommandTable {
         var endedManagements: [TaskManagement] = []
     }
 
+    /// Places that there may be for commands that other threads have taken.
+    public static let apartLimit = 16384
+
     /// The commands in place.
     public let commands: GrowingSlab<Command>
+    /// How many places there may be for commands of this thread.
+    private let ownLimit: Int
     private let state = Cell(State())
     /// What takes the ended commands off; asked for when there is a first one.
     private let loop: EventLoop?
@@ -34,14 +42,16 @@ public final class CommandTable {
     ///
     /// Without a loop, on whose thread everything happens, ended commands are polled for.
     public init(limit: Int, loop: EventLoop?) {
-        commands = GrowingSlab(limit: limit) { Command() }
+        let chunkCount = GrowingSlab<Command>.chunkCount
+        ownLimit = max(1, (limit + chunkCount - 1) / chunkCount) * chunkCount
+        commands = GrowingSlab(limit: ownLimit + Self.apartLimit) { Command() }
         self.loop = loop
     }
 
     /// How many places have been made so far.
     var madeCount: Int { commands.count }
 
-    /// How many places there may be.
+    /// How many places there may be, of both kinds.
     public var limit: Int { commands.limit }
 
     /// Commands that were executed and have not ended.
@@ -68,6 +78,37 @@ public final class CommandTable {
             index = state.value.firstFree
         }
         state.value.firstFree = commands[index].next
+        prepare(index)
+        return index
+    }
+
+    /// Takes a place for a command that another thread has taken.
+    ///
+    /// Those have places apart, so that there is one for each however many commands this thread
+    /// has. As many may be taken as `apartLimit` says.
+    @inline(never)
+    public func reserveApart() -> Int? {
+        if state.value.firstFreeApart < 0 { growApart() }
+        let index = state.value.firstFreeApart
+        guard index >= 0 else { return nil }
+        state.value.firstFreeApart = commands[index].next
+        prepare(index)
+        return index
+    }
+
+    private func growApart() {
+        guard state.value.apartCount < Self.apartLimit else { return }
+        let made = commands.grow()
+        state.value.apartCount += made.count
+        for index in made.reversed() {
+            commands[index].isApart = true
+            commands[index].next = state.value.firstFreeApart
+            state.value.firstFreeApart = index
+        }
+    }
+
+    @inline(__always)
+    private func prepare(_ index: Int) {
         commands[index].state = .reserved
         commands[index].response = .complete
         commands[index].abortResponse = .complete
@@ -79,11 +120,11 @@ public final class CommandTable {
         commands[index].pendingPartCount = 0
         commands[index].isExclusive = false
         commands[index].holdsGate = false
-        return index
     }
 
     @inline(never)
     private func growFreeList() -> Bool {
+        guard commands.count - state.value.apartCount < ownLimit else { return false }
         let made = commands.grow()
         for index in made.reversed() {
             commands[index].next = state.value.firstFree
@@ -99,8 +140,15 @@ public final class CommandTable {
             commands[index].state == .ended || commands[index].state == .reserved,
             "a place is given back once, when nothing works on its command")
         commands[index].state = .free
+        if commands[index].isApart { return releaseApart(index) }
         commands[index].next = state.value.firstFree
         state.value.firstFree = index
+    }
+
+    @inline(never)
+    private func releaseApart(_ index: Int) {
+        commands[index].next = state.value.firstFreeApart
+        state.value.firstFreeApart = index
     }
 
     // MARK: The way of a command

@@ -14,8 +14,7 @@ public final class DiskTwin {
     private let lane: GateLane
     private let store: any BlockStore
     private let blockShift: UInt64
-    /// Commands of this thread that the disk has not answered, and that later ones must not pass.
-    public var constraintCount = 0
+    private let constraints = Cell(0)
 
     /// A twin.
     ///
@@ -29,6 +28,13 @@ public final class DiskTwin {
         lane = gate.lanes[laneNumber]
         self.store = store
         self.blockShift = blockShift
+    }
+
+    /// Commands of this thread that the disk has not answered, and that later ones must not pass.
+    @inline(__always)
+    public var constraintCount: Int {
+        get { constraints.value }
+        set { constraints.value = newValue }
     }
 
     /// What was begun.

@@ -36,14 +36,16 @@ final class RequestThread: Sendable {
     ///
     /// - Parameters:
     ///   - number: of the server, from 0.
+    ///   - count: how many servers there are.
     ///   - device: whose queues it serves.
     ///   - pollLimit: how long it may look for requests before it sleeps.
     ///   - workers: for what blocks.
     /// - Throws: the errno of making the thread, its loop or its way to the kernel.
     init(
-        number: Int, for device: SCSIDevice, pollLimit: Duration, workers: WorkerPool
+        number: Int, of count: Int, for device: SCSIDevice, pollLimit: Duration,
+        workers: WorkerPool
     ) throws {
-        let link = RequestLink(number: number, device: device)
+        let link = RequestLink(number: number, of: count, device: device)
         let started = StartedServer()
         // The device's own thread is the first one.
         thread = try LoopThread(name: "scsi-\(number + 2)") { loop in

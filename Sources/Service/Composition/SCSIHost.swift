@@ -60,10 +60,11 @@ final class SCSIHost: DeviceHost {
         bus = SCSIBus(initiator: InitiatorPort(name: configuration.machineName), loop: loop)
         device = SCSIDevice(
             loop: loop, bus: bus, requestQueueCount: SCSIDevice.requestQueueLimit, logger: log)
-        threads = try (1..<max(1, configuration.threadCount)).map { [device, workers] number in
+        let serverCount = max(1, configuration.threadCount) - 1
+        threads = try (0..<serverCount).map { [device, workers] number in
             try RequestThread(
-                number: number - 1, for: device, pollLimit: configuration.pollLimit,
-                workers: workers)
+                number: number, of: serverCount, for: device,
+                pollLimit: configuration.pollLimit, workers: workers)
         }
         for thread in threads { device.add(thread.address) }
         for unit in configuration.luns { try Composition.doing("--lun") { try attach(unit) } }

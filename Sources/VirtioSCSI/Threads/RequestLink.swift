@@ -11,6 +11,10 @@ import Synchronization
 public final class RequestLink: Sendable {
     /// The server's number among those of the device, from 0.
     let number: Int
+    /// How many requests the server may have taken at once.
+    ///
+    /// All of them may be left to the device, which has places for those of every server.
+    let placeLimit: Int
     private let device: DeviceAddress
     private let forwarded = LetterBox<ForwardedRequest>()
     private let returned = LetterBox<ReturnedRequest>()
@@ -19,8 +23,16 @@ public final class RequestLink: Sendable {
     private let taken = Atomic<Int>(0)
 
     /// A link; on the device's thread.
-    public init(number: Int, device: SCSIDevice) {
+    ///
+    /// - Parameters:
+    ///   - number: the server's, from 0.
+    ///   - count: how many servers the device has, 1 to 256.
+    ///   - device: whose queues the server serves.
+    public init(number: Int, of count: Int, device: SCSIDevice) {
+        precondition((1...256).contains(count), "a device has at most 256 servers")
         self.number = number
+        let chunkCount = GrowingSlab<Int>.chunkCount
+        placeLimit = CommandTable.apartLimit / count / chunkCount * chunkCount
         self.device = DeviceAddress(device)
         setLayout(device.layout.value)
     }

@@ -15,13 +15,18 @@ extension RequestServer {
     @inline(__always)
     func reserve() -> Int? {
         if firstFree < 0 {
-            let made = requests.grow()
-            if made.isEmpty { return nil }
-            for index in made.reversed() { free(index) }
+            guard growRequests() else { return nil }
         }
         let index = firstFree
         firstFree = requests[index].next
         return index
+    }
+
+    @inline(never)
+    private func growRequests() -> Bool {
+        let made = requests.grow()
+        for index in made.reversed() { free(index) }
+        return !made.isEmpty
     }
 
     @inline(__always)
@@ -32,9 +37,13 @@ extension RequestServer {
 
     // MARK: Beginning
 
-    subscript(frame index: Int) -> RequestFrame {
-        @inline(__always) _read { yield requests[index].frame }
-        @inline(__always) _modify { yield &requests[index].frame }
+    @inline(__always)
+    func take(into index: Int, from served: ServedQueue) throws(VirtqueueError) -> Buffer? {
+        try requests[index].frame.take(from: served)
+    }
+
+    func store(_ response: Response, for index: Int) -> Int {
+        requests[index].frame.store(response, residual: 0)
     }
 
     /// Begins the requests that were taken together, or leaves them to the device.
@@ -47,12 +56,19 @@ extension RequestServer {
             let index = taken[place].index
             requests[index].twin = nil
             requests[index].constrainsTwin = false
-            guard let header = open(index, buffer, layout, from: served) else { continue }
+            let content = requests[index].frame.open(buffer, layout, from: served)
+            guard let header = accept(content, at: index, from: served) else { continue }
             requests[index].address = header.address
             requests[index].tag = header.tag
             requests[index].frame.fill(&requests[index].command, header, buffer, layout)
             execute(index, served)
         }
+        if !forwarded.isEmpty { leaveForwarded() }
+    }
+
+    /// Leaves to the device what is its.
+    @inline(never)
+    func leaveForwarded() {
         link.forward(&forwarded)
     }
 

@@ -16,7 +16,7 @@ public final class RequestServer: QueueServer, RequestTaking, BlockRequestOwner 
     public let loop: EventLoop
     let link: RequestLink
     let logger: Logger
-    let requests = GrowingSlab(limit: 16384) { Request() }
+    let requests: GrowingSlab<Request>
     let taken = Slab<TakenRequest>(count: SCSIDevice.budget) { _ in TakenRequest() }
     private let state = Cell(State())
     private let watcher = QueueWatcher<RequestServer>()
@@ -65,6 +65,7 @@ public final class RequestServer: QueueServer, RequestTaking, BlockRequestOwner 
         self.loop = loop
         self.link = link
         self.logger = logger
+        requests = GrowingSlab(limit: link.placeLimit) { Request() }
         watcher.device.value = BorrowedReference(self)
         loop.add(watcher)
     }

@@ -13,11 +13,11 @@ final class RequestServers {
     private var lastKeeper = 0
     /// Requests to be given back at the end of the turn, for each server.
     private var returned: [[ReturnedRequest]] = []
-    /// Requests that were left to the device while it had no place for them.
-    private(set) var waiting: [(RequestLink, ForwardedRequest)] = []
-    private var firstWaiting = 0
-    /// What was left to the device, on its way through.
-    var received: [ForwardedRequest] = []
+    /// What was left to the device and it has not looked at, oldest first, and by which server.
+    private var received: [(number: Int, request: ForwardedRequest)] = []
+    private var firstReceived = 0
+    /// On its way from a server's box.
+    private var incoming: [ForwardedRequest] = []
     /// Requests of servers that the device executes.
     var executingCount = 0
     /// What goes on when every server has answered, by numbers that the letters know.
@@ -71,38 +71,29 @@ final class RequestServers {
         questions[number] = question
     }
 
-    // MARK: Waiting
+    // MARK: Receiving
 
-    /// Whether requests wait for places.
-    var hasWaiting: Bool { firstWaiting < waiting.count }
-
-    /// Has a request wait for a place.
-    func wait(_ request: ForwardedRequest, from link: RequestLink) {
-        waiting.append((link, request))
+    /// Takes what a server has left to the device.
+    func receive(from link: RequestLink) {
+        link.takeForwarded(&incoming)
+        for request in incoming { received.append((link.number, request)) }
+        incoming.removeAll(keepingCapacity: true)
     }
 
-    /// Takes the first one that waits.
-    func takeWaiting() -> (RequestLink, ForwardedRequest) {
-        let first = waiting[firstWaiting]
-        firstWaiting += 1
+    /// Whether there is something that the device has not looked at.
+    var hasReceived: Bool { firstReceived < received.count }
+
+    /// Takes the oldest request that the device has not looked at.
+    func takeReceived() -> (RequestLink, ForwardedRequest)? {
+        guard hasReceived else { return nil }
+        let (number, request) = received[firstReceived]
+        firstReceived += 1
         // Not only when it has run empty: a busy driver never lets it.
-        if firstWaiting > waiting.count / 2 {
-            waiting.removeFirst(firstWaiting)
-            firstWaiting = 0
+        if firstReceived > received.count / 2 {
+            received.removeFirst(firstReceived)
+            firstReceived = 0
         }
-        return first
-    }
-
-    /// Takes those that wait and came from some of a server's queues.
-    func takeWaiting(ofQueues serials: [Int], over link: RequestLink) -> [ForwardedRequest] {
-        func isMeant(_ entry: (RequestLink, ForwardedRequest)) -> Bool {
-            entry.0 === link && serials.contains(entry.1.queueSerial)
-        }
-        let all = waiting[firstWaiting...]
-        let taken = all.filter(isMeant).map { $0.1 }
-        waiting = all.filter { !isMeant($0) }
-        firstWaiting = 0
-        return taken
+        return (addresses[number].link, request)
     }
 
     // MARK: Giving back

@@ -67,32 +67,35 @@ extension SCSIDevice {
 
     // MARK: Requests
 
+    /// Requests of servers that are executed before others get their turn.
+    private static let receivedBudget = 64
+
     /// Executes what a server has left to the device.
     func takeForwarded(over link: RequestLink) {
-        link.takeForwarded(&servers.received)
-        for request in servers.received {
-            execute(request, from: link)
-            request.pass?.leave()
-        }
-        servers.received.removeAll(keepingCapacity: true)
+        servers.receive(from: link)
+        executeReceived(atMost: Self.receivedBudget)
     }
 
-    /// Executes what waited for places, as far as there are any.
-    func executeWaiting() {
-        while servers.hasWaiting, let index = reserve() {
-            let (link, request) = servers.takeWaiting()
-            execute(request, from: link, at: index)
+    /// Goes on with what servers have left to the device.
+    func resumeReceived() {
+        if servers.hasReceived { executeReceived(atMost: Self.receivedBudget) }
+    }
+
+    private func executeReceived(atMost budget: Int) {
+        var left = budget
+        while left > 0, let (link, request) = servers.takeReceived() {
+            execute(request, from: link)
+            request.pass?.leave()
+            left -= 1
         }
+        if servers.hasReceived { loop.deferWork(self) }
     }
 
     private func execute(_ request: ForwardedRequest, from link: RequestLink) {
-        guard !servers.hasWaiting, let index = reserve() else {
-            return servers.wait(request, from: link)
+        guard let index = bus.commands.reserveApart() else {
+            preconditionFailure("there is a place for every request that servers may have")
         }
-        execute(request, from: link, at: index)
-    }
-
-    private func execute(_ request: ForwardedRequest, from link: RequestLink, at index: Int) {
+        growRequests(toHold: index)
         servers.executingCount += 1
         requests[index].frame.queue = nil
         requests[index].frame.senseByteCount = request.senseByteCount
@@ -118,28 +121,11 @@ extension SCSIDevice {
 
     /// The time to drain is over for queues that a server has stopped.
     func expediteStop(ofQueues serials: [Int], over link: RequestLink) {
+        executeReceived(atMost: .max)
         bus.commands.abandonWaiting { command in
             guard let origin = requests[command].origin else { return false }
             return origin.link.with { $0 === link } && serials.contains(origin.queueSerial)
         }
-        for request in servers.takeWaiting(ofQueues: serials, over: link) {
-            endAsReset(request, from: link)
-        }
-    }
-
-    /// Ends a request that was never executed, as a reset would.
-    private func endAsReset(_ request: ForwardedRequest, from link: RequestLink) {
-        let byteCount = ResponseHeader.byteCount + request.senseByteCount
-        request.response.storeZeroes(byteCount: byteCount)
-        request.response.store(
-            ResponseHeader(
-                senseLength: 0,
-                residual: max(
-                    request.command.dataInByteCount, request.command.dataOutByteCount),
-                status: .good, response: .reset))
-        servers.append(
-            ReturnedRequest(place: request.place, writtenLength: byteCount), for: link)
-        loop.deferWork(self)
     }
 
     // MARK: Task management
@@ -159,7 +145,9 @@ extension SCSIDevice {
         takeOlderRequests()
         servers.ask {
             $0.takeEverything()
-        } then: {
+        } then: { [weak self] in
+            // Nothing that is older may be overlooked.
+            self?.executeReceived(atMost: .max)
             Self.whenQuiet(keepers[...]) {
                 body()
                 for keeper in keepers { keeper.unbar() }

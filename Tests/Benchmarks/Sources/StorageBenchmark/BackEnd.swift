@@ -78,7 +78,7 @@ final class BackEndThread: Sendable {
 
     init(number: Int, of device: SCSIDevice, pollLimit: Duration) throws {
         self.number = number
-        let link = RequestLink(number: number, device: device)
+        let link = RequestLink(number: number, of: 16, device: device)
         let started = Started()
         thread = try LoopThread(name: "scsi-\(number + 2)") { loop in
             loop.pollLimit = pollLimit
