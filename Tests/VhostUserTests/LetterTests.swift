@@ -2,6 +2,7 @@
 
 import Driver
 import FrontEnd
+import Glibc
 import Kernel
 import LinuxIO
 import Sessions
@@ -148,6 +149,33 @@ struct LetterTests {
         try guest.offer([2])
         #expect(last.take() == 1)
         #expect(guest.ring.call.take() == 0)
+    }
+
+    @Test("keeps few of the descriptors that come one after the other while that thread is busy")
+    func manyDescriptors() throws {
+        let guest = try HandLedGuest(try BackEnd())
+        try guest.setKick()
+        try guest.enable()
+        var readEnds: [Int32] = []
+        defer { for end in readEnds { close(end) } }
+        for number in 0..<50 {
+            var ends: [Int32] = [-1, -1]
+            try #require(unsafe pipe(&ends) == 0)
+            readEnds.append(ends[0])
+            let writeEnd = OwnedDescriptor(taking: ends[1])
+            let descriptor = writeEnd.rawValue
+            try guest.frontEnd.send(
+                number % 2 == 0 ? .setRingCall(0, descriptor) : .setRingKick(0, descriptor))
+            try guest.backEnd.turnAlone()
+        }
+        // An end hangs up when nobody has the other one any more.
+        let keptCount = readEnds.count { end in
+            var state = pollfd(fd: end, events: 0, revents: 0)
+            _ = unsafe poll(&state, 1, 0)
+            return Int32(state.revents) & POLLHUP == 0
+        }
+        #expect(keptCount <= 3)
+        try guest.backEnd.turn()
     }
 
     @Test("is told to be broken once, and not after it was stopped")

@@ -55,6 +55,9 @@ final class Ring {
     private var error: EventCounter?
     /// Tells the kick descriptors apart that there have been.
     private var kickNumber = 0
+    /// On their way to the seat; of a run that is over, what was on its way goes with that.
+    private var callOrder = LatestOrder<CallNotifier?>()
+    private var kickOrder = LatestOrder<KickOrder>()
     /// Who waits until the seat knows of more memory, in order.
     private var memoryWaiters: [() -> Void] = []
 
@@ -105,6 +108,7 @@ final class Ring {
             runCount, memory: memory, seat: seat,
             mailbox: isServedElsewhere ? loop.mailbox : nil)
         self.run = run
+        callOrder = LatestOrder()
         hasRun = true
         let start = Handover(
             RingSeat.Start(
@@ -120,6 +124,7 @@ final class Ring {
         guard let run else { return nil }
         self.run = nil
         seat.post { [number = run.number] in $0.stop(number) }
+        kickOrder = LatestOrder()
         return run
     }
 
@@ -202,8 +207,19 @@ final class Ring {
             call = nil
         }
         guard isRunning else { return }
-        let notifier = Handover(call)
-        seat.post { $0.setCall(notifier.take() ?? nil) }
+        order(callOrder, call) { $0.setCall($1) }
+    }
+
+    /// Has the seat do what it is told last: however fast a front-end sends descriptors, one of each
+    /// kind is on its way at most.
+    private func order<Order: SendableMetatype>(
+        _ latest: LatestOrder<Order>, _ order: Order,
+        _ body: @escaping @Sendable (RingSeat, Order) -> Void
+    ) {
+        guard latest.put(order) else { return }
+        seat.post { seat in
+            if let order = latest.take() { body(seat, order) }
+        }
     }
 
     /// Uses another error descriptor from now on; nil for none.
@@ -235,19 +251,23 @@ extension Ring {
         let trial = try loop.add(
             kick.counter.descriptor.rawValue, interest: [], handler: NobodyWaits())
         loop.remove(trial)
-        seat.post { [kickNumber] in $0.watch(kick, number: kickNumber) }
+        orderKick(.watch(kick, number: kickNumber))
     }
 
     /// Looks at the ring now and again, because there is no kick descriptor.
     func setPolled() {
         dropKick()
-        seat.post { $0.poll() }
+        orderKick(.poll)
     }
 
     /// Neither waits for kicks nor polls.
     func dropKick() {
         kickNumber += 1
-        seat.post { $0.unwatch() }
+        orderKick(.unwatch)
+    }
+
+    private func orderKick(_ kick: KickOrder) {
+        order(kickOrder, kick) { $0.obey($1) }
     }
 
     /// The driver kicked while there was no queue; called by the seat.

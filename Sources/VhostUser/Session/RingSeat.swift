@@ -49,6 +49,15 @@ final class Kick: Sendable {
     }
 }
 
+/// What a seat does about kicks from now on.
+enum KickOrder {
+    /// Waits for those on a descriptor, of which the ring knows the number.
+    case watch(Kick, number: Int)
+    /// Looks at the ring now and again.
+    case poll
+    case unwatch
+}
+
 /// The half of a ring that lives where its queue is served.
 final class RingSeat {
     /// How long a polled ring is left alone when there was nothing in it.
@@ -219,10 +228,19 @@ extension RingSeat: DeferredWork {
 // MARK: Kicks
 
 extension RingSeat: EventHandler {
+    /// Does what was ordered last; what was ordered before is over.
+    func obey(_ order: KickOrder) {
+        switch order {
+        case .watch(let kick, let number): watch(kick, number: number)
+        case .poll: poll()
+        case .unwatch: unwatch()
+        }
+    }
+
     /// Waits for kicks on another descriptor from now on.
     ///
     /// Where the loop has no room for it, the ring is started and polled instead.
-    func watch(_ kick: Kick, number: Int) {
+    private func watch(_ kick: Kick, number: Int) {
         unwatch()
         kickNumber = number
         do throws(Errno) {
@@ -237,7 +255,7 @@ extension RingSeat: EventHandler {
     }
 
     /// Looks at the ring now and again, because there is no kick descriptor.
-    func poll() {
+    private func poll() {
         unwatch()
         isPolled = true
         if queue != nil { schedulePoll(after: Self.pollInterval) }

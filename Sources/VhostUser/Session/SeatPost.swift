@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import LinuxIO
+import Synchronization
 import Virtio
 
 /// The way from a ring to its seat: a call where both live on one thread, else a letter.
@@ -30,6 +31,30 @@ enum SeatPost {
         if case .away(let address, let place) = self {
             address.post { _ in place.close() }
         }
+    }
+}
+
+/// The last of several orders for a seat: one that comes before the one before was read takes its place.
+final class LatestOrder<Order>: Sendable {
+    private let order = Mutex<Handover<Order>?>(nil)
+
+    /// Gives an order; the caller does not touch it any more.
+    ///
+    /// - Returns: whether the last one was read, so that the seat has to be told.
+    func put(_ order: Order) -> Bool {
+        let handover = Handover(order)
+        return self.order.withLock { present in
+            defer { present = handover }
+            return present == nil
+        }
+    }
+
+    /// Reads the order; called on the seat's thread.
+    func take() -> Order? {
+        order.withLock { present in
+            defer { present = nil }
+            return present
+        }?.take()
     }
 }
 
