@@ -61,9 +61,7 @@ extension SCSIDevice {
         let pieces = response(of: index)
         var senseLength = 0
         if commands[index].status == .checkCondition {
-            let sense = commands[index].sense
-            senseLength = min(sense.count, senseByteCount)
-            pieces.store(sense, byteCount: senseLength, at: ResponseHeader.byteCount)
+            senseLength = storeSense(of: index, in: pieces, byteCount: senseByteCount)
         }
         pieces.storeZeroes(
             at: ResponseHeader.byteCount &+ senseLength, byteCount: senseByteCount &- senseLength)
@@ -77,6 +75,17 @@ extension SCSIDevice {
             commands[index].direction == .in ? commands[index].movedByteCount : 0
         giveBack(
             index, writtenLength: ResponseHeader.byteCount &+ senseByteCount &+ moved)
+    }
+
+    /// Writes the sense data of a command, as far as there is room; returns how far.
+    @inline(never)
+    private func storeSense(
+        of index: Int, in pieces: IOVectorSlice, byteCount: Int
+    ) -> Int {
+        let sense = commands[index].sense
+        let length = min(sense.count, byteCount)
+        pieces.store(sense, byteCount: length, at: ResponseHeader.byteCount)
+        return length
     }
 
     /// The device-writable pieces of a request, from the response on.

@@ -258,7 +258,8 @@ extension SCSIDevice: DeferredWork {
         if !stoppedQueues.isEmpty { stoppedQueues.removeAll { $0.isFinished } }
     }
 
-    @inline(__always)
+    /// Answers what has ended, some at a time; apart, so that it can be watched.
+    @inline(never)
     private func answerEndedCommands() {
         var left = Self.publishCount
         while let index = bus.commands.popEnded() {

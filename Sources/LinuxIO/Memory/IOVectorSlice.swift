@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import CLinux
-public import Glibc
+import Glibc
 
 /// A view of consecutive pieces of an `IOVectorArray`.
 ///
@@ -123,7 +123,21 @@ public import Glibc
     @discardableResult
     public func store<Value: BitwiseCopyable>(_ value: Value, at offset: Int = 0) -> Bool {
         let size = MemoryLayout<Value>.size
-        return unsafe withUnsafeBytes(of: value) { source in
+        // SAFETY: the bytes lie within the first piece.
+        if count > 0, offset >= 0, unsafe base[0].iov_len >= size,
+            unsafe base[0].iov_len &- size >= offset, let start = unsafe base[0].iov_base
+        {
+            unsafe start.storeBytes(of: value, toByteOffset: offset, as: Value.self)
+            return true
+        }
+        return storeAcrossPieces(value, size: size, at: offset)
+    }
+
+    @inline(never)
+    private func storeAcrossPieces<Value: BitwiseCopyable>(
+        _ value: Value, size: Int, at offset: Int
+    ) -> Bool {
+        unsafe withUnsafeBytes(of: value) { source in
             // SAFETY: a value has `size` bytes.
             unsafe forEachPiece(from: offset, byteCount: size) { piece, length, done in
                 if let start = source.baseAddress { unsafe memcpy(piece, start + done, length) }

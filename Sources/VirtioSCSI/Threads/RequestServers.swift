@@ -104,6 +104,7 @@ final class RequestServers {
     }
 
     /// Gives back what was answered.
+    @inline(never)
     func giveBack() {
         for place in addresses.indices {
             addresses[place].link.giveBack(&returned[place], to: addresses[place])
