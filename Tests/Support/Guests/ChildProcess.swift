@@ -41,9 +41,15 @@ public final class ChildProcess: Sendable {
         let output = started.output
         detachThread { [progress] in
             Self.readLines(from: output, onLine)
+            try? output.close()  // Nobody else has it.
             onLine(nil)
             progress.update { $0.outputEnded = true }
         }
+    }
+
+    /// Foundation itself closes no handle of a pipe: they would add up.
+    deinit {
+        try? input.close()  // Nobody else has it.
     }
 
     /// Writes a line to standard input; a program that is gone misses it silently.

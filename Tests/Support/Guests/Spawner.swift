@@ -71,7 +71,8 @@ final class Spawner: Sendable {
         process.standardOutput = output
         // SAFETY: the path is passed as a NUL-terminated string that lives through the call.
         let errors = unsafe open(errorPath, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
-        process.standardError = FileHandle(fileDescriptor: errors, closeOnDealloc: true)
+        defer { close(errors) }
+        process.standardError = FileHandle(fileDescriptor: errors, closeOnDealloc: false)
         process.terminationHandler = { process in
             let code = process.terminationStatus
             onExit(process.terminationReason == .exit ? .exited(code) : .killed(signal: code))

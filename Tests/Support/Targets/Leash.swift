@@ -50,5 +50,6 @@ final class Leash {
         // The pipe is closed already when this is the second time.
         try? input.fileHandleForWriting.close()
         process.waitUntilExit()
+        try? output.fileHandleForReading.close()
     }
 }

@@ -45,6 +45,8 @@ public enum Program {
         }
         let text = String(
             decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        // Foundation closes it at no time.
+        try output.fileHandleForReading.close()
         ended.wait()
         guard process.terminationStatus == 0 else {
             throw TargetError("\(arguments.joined(separator: " ")) failed: \(text)")
