@@ -86,7 +86,7 @@ struct ISCSIMistakeTests {
 
     private static func expect(_ message: String, of url: String) throws {
         let daemon = try Daemon(diskMebibytes: 16, furtherUnits: ["iscsi=\(url),target=1"])
-        for _ in 0..<1200 where !daemon.log.contains(message) { usleep(50_000) }
+        for _ in 0..<6000 where !daemon.log.contains(message) { usleep(50_000) }
         #expect(daemon.log.contains(message), "\(daemon.log)")
         #expect(!daemon.log.contains("secret-of"))
         #expect(daemon.isRunning)

@@ -19,7 +19,7 @@ struct KilledMachineTests {
             let idle = try daemon.settledFootprint()
             for kill in 1...Self.killCount {
                 try Self.bootAndKill(setup, on: daemon, after: .milliseconds(kill * 37 % 150))
-                let left = try daemon.footprint(settledTo: idle, within: .seconds(30))
+                let left = try daemon.footprint(settledTo: idle, within: .seconds(300))
                 try #require(
                     left.holdsAsMuch(as: idle), "after kill \(kill): \(left), at first: \(idle)")
             }

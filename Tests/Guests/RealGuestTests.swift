@@ -138,7 +138,7 @@ struct RealGuestTests {
             try Self.checkBothDevices(of: second)
             try second.guest.powerOff()
             let idle = try second.daemon.footprint(
-                settledTo: second.idleFootprint, within: .seconds(30))
+                settledTo: second.idleFootprint, within: .seconds(300))
             #expect(idle.holdsAsMuch(as: second.idleFootprint), "\(idle)")
             #expect(second.daemon.terminate(within: .seconds(1)) == .exited(0))
             try second.daemon.remove()

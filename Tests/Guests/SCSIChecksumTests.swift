@@ -16,7 +16,7 @@ struct SCSIChecksumTests {
             let daemon = try Daemon(
                 disabledFeatures: setup.disabledFeatures, diskMebibytes: 64)
             let guest = try Guest(setup, on: daemon)
-            let report = try guest.run("/scenarios/checksums /dev/sda", within: .seconds(300))
+            let report = try guest.run("/scenarios/checksums /dev/sda", within: .seconds(900))
             #expect(report.hasSuffix("checksums scenario passed"))
             try guest.powerOff()
             #expect(daemon.terminate(within: .seconds(2)) == .exited(0))
@@ -41,7 +41,7 @@ struct SCSIChecksumTests {
                 try daemon.control("lun", "remove", "5")
                 rounds += 1
             }
-            #expect(load.waitForExit(within: .seconds(300)) == 0, "\(load.text)")
+            #expect(load.waitForExit(within: .seconds(900)) == 0, "\(load.text)")
             #expect(load.text.hasSuffix("checksums scenario passed"))
             #expect(rounds > 0)
             try daemon.control("lun", "add", "target=5,path=\(other)")

@@ -72,8 +72,8 @@ struct SiblingGuestTests {
 
             let outward = first.start("exercise send vsock:43:5002 16 2")
             let inward = second.start("exercise send vsock:42:5002 16 3")
-            #expect(outward.waitForExit(within: .seconds(120)) == 0)
-            #expect(inward.waitForExit(within: .seconds(120)) == 0)
+            #expect(outward.waitForExit(within: .seconds(300)) == 0)
+            #expect(inward.waitForExit(within: .seconds(300)) == 0)
 
             let messages = try second.run("exercise send vsock-messages:42:5003 4 4")
             let returned = try second.run("exercise receive vsock-messages:42:5003 4 4")
@@ -101,9 +101,9 @@ struct SiblingGuestTests {
             let idle = try siblings.daemons[0].settledFootprint()
             let writer = first.start("exercise send vsock:43:5002 100000 1")
             second.kill()
-            let status = writer.waitForExit(within: .seconds(60))
+            let status = writer.waitForExit(within: .seconds(300))
             #expect(status != nil && status != 0, "the writer fails: \(writer.text)")
-            let left = try siblings.daemons[0].footprint(settledTo: idle, within: .seconds(30))
+            let left = try siblings.daemons[0].footprint(settledTo: idle, within: .seconds(300))
             #expect(left.holdsAsMuch(as: idle), "\(left)")
             try siblings.end()
         }

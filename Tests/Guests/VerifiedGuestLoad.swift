@@ -37,7 +37,7 @@ struct VerifiedGuestLoad {
 
     /// Waits until the condition holds, while the load goes on.
     func wait(for what: String, until condition: () throws -> Bool) throws {
-        for _ in 0..<2400 {
+        for _ in 0..<12_000 {
             if try condition() { return }
             guard command.waitForExit(within: .milliseconds(50)) == nil else { break }
         }
@@ -47,7 +47,7 @@ struct VerifiedGuestLoad {
     /// Lets the pass end that is under way.
     func end() throws {
         try guest.run("touch /tmp/stop")
-        #expect(command.waitForExit(within: .seconds(300)) == 0, "\(command.text)")
+        #expect(command.waitForExit(within: .seconds(900)) == 0, "\(command.text)")
         #expect(command.text.hasSuffix("load ended"))
     }
 

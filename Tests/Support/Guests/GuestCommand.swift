@@ -27,7 +27,7 @@ public struct GuestCommand: Sendable {
     }
 
     /// Waits for a line that the command prints.
-    public func waitForLine(_ line: String, within timeout: Duration = .seconds(60)) throws {
+    public func waitForLine(_ line: String, within timeout: Duration = .seconds(300)) throws {
         let answer: Bool? = guest.agent.wait(within: timeout) { agent in
             if agent.outputs[identifier]?.lines.contains(line) == true { return true }
             return agent.canStillAnswer(identifier) ? nil : false

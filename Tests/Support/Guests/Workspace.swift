@@ -22,9 +22,15 @@ public enum Workspace {
         ProcessInfo.processInfo.environment["VHOSTD_BINARY"]
         ?? checkout + "/.build/release/vhostd"
 
+    /// The folder of the guest image: what VHOSTD_GUEST names, or what the cache has now; the same for the
+    /// whole run, even when another checkout sets up another image in the same cache meanwhile.
+    private static let guest =
+        ProcessInfo.processInfo.environment["VHOSTD_GUEST"]
+        ?? URL(fileURLWithPath: cache + "/guest").resolvingSymlinksInPath().path
+
     /// A file of the guest image.
     public static func image(_ name: String) throws -> String {
-        let path = cache + "/guest/" + name
+        let path = guest + "/" + name
         guard FileManager.default.fileExists(atPath: path) else {
             throw GuestError("\(path) is missing: run Tests/setup")
         }
