@@ -67,7 +67,7 @@ extension SCSIDevice {
             at: ResponseHeader.byteCount &+ senseLength, byteCount: senseByteCount &- senseLength)
         pieces.store(
             ResponseHeader(
-                senseLength: senseLength, residual: commands[index].residualByteCount,
+                senseLength: senseLength, residual: bus.commands.residualByteCount(of: index),
                 status: commands[index].status,
                 response: Response(
                     commands[index].response, isOverrun: commands[index].isOverrun)))

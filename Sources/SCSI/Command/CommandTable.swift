@@ -222,6 +222,13 @@ public final class CommandTable {
         return index
     }
 
+    /// What an ended command's initiator is told of its buffer (`Command.residualByteCount`).
+    ///
+    /// For the transport, in whose module the property would copy the whole command.
+    public func residualByteCount(of index: Int) -> Int {
+        commands[index].residualByteCount
+    }
+
     /// Whether there are ended commands, or functions, to be taken off.
     @inline(__always)
     public var hasEnded: Bool {
