@@ -11,7 +11,8 @@ public struct VsockOptions: Sendable {
     /// connects to: `<path>_<port>`.
     public var path: String
 
-    /// Bytes of each connection that the guest may have under way to the host (buf_alloc).
+    /// Bytes of each connection that the guest may have under way to the host (buf_alloc): what a
+    /// host that stops reading can leave here, at most twice (`HostboundCredit`).
     public var bufferByteCount: UInt32 = 256 * 1024
     /// Connections at once, closing ones included.
     public var connectionLimit = 4096

@@ -328,8 +328,8 @@ struct ServerTests {
 
     @Test("takes no more at once than its share of the places", arguments: RingFormat.allCases)
     func lackOfPlaces(format: RingFormat) throws {
-        // One of 256 servers has 64 places.
-        let guest = try SCSIGuest(format, requestQueues: 2, servers: 1, ofServers: 256)
+        // One of 4096 servers has 64 places.
+        let guest = try SCSIGuest(format, requestQueues: 2, servers: 1, ofServers: 4096)
         guest.hold(true)
         for tag in 0..<100 {
             let cdb = tag % 2 == 0 ? Self.shortRead : Self.read

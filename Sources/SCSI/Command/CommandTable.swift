@@ -21,8 +21,11 @@ public final class CommandTable {
         var endedManagements: [TaskManagement] = []
     }
 
-    /// Places that there may be for commands that other threads have taken.
-    public static let apartLimit = 16384
+    /// Places that there may be for commands that other threads have taken: 4096 for each of 64, so
+    /// that rings of common sizes find room, and functions all of their requests.
+    public static let apartLimit = 64 * 4096
+    /// Of these, how many one thread may have at most.
+    public static let shareLimit = 16384
 
     /// The commands in place.
     public let commands: GrowingSlab<Command>

@@ -26,13 +26,14 @@ public final class RequestLink: Sendable {
     ///
     /// - Parameters:
     ///   - number: the server's, from 0.
-    ///   - count: how many servers the device has, 1 to 256.
+    ///   - count: how many servers the device has, 1 to 4096.
     ///   - device: whose queues the server serves.
     public init(number: Int, of count: Int, device: SCSIDevice) {
-        precondition((1...256).contains(count), "a device has at most 256 servers")
+        precondition((1...4096).contains(count), "each server has a chunk of places at least")
         self.number = number
         let chunkCount = GrowingSlab<Int>.chunkCount
-        placeLimit = CommandTable.apartLimit / count / chunkCount * chunkCount
+        let share = min(CommandTable.shareLimit, CommandTable.apartLimit / count)
+        placeLimit = share / chunkCount * chunkCount
         self.device = DeviceAddress(device)
         setLayout(device.layout.value)
     }
