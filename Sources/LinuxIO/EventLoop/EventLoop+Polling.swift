@@ -8,8 +8,8 @@
 //
 // For how long it looks, it learns, as KVM does for a processor that halts: a wait that a longer
 // look would have ended doubles the window, up to the limit; one that was longer than the limit
-// halves it, down to none at all. So a loop that has nothing to do sleeps, and the look costs it at
-// most about as much time as it has slept. Waits for the end of work that is under way, such as that
+// closes it. So a loop that has nothing to do sleeps, and what comes seldom or late costs it one look
+// in vain in many. Waits for the end of work that is under way, such as that
 // of a disk, are learned apart from those for new work: a slow disk teaches nothing about its driver.
 //
 // What cannot be looked at does not suffer: descriptors are looked at as soon as there is nothing to
@@ -129,8 +129,7 @@ struct PollWindow {
         if waitedNanoseconds <= limit {
             nanoseconds = min(limit, max(Self.smallest, 2 &* nanoseconds))
         } else {
-            nanoseconds /= 2
-            if nanoseconds < Self.smallest { nanoseconds = 0 }
+            nanoseconds = 0
         }
     }
 }
