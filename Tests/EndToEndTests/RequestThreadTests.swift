@@ -85,6 +85,41 @@ struct RequestThreadTests {
         #expect(figures["writtenByteCount"] as? Int == 320 * 4096)
     }
 
+    /// The firmware waits for each answer, kicks once and never asks again.
+    @Test(
+        "serves machine after machine, first its firmware and then its system",
+        arguments: RingFormat.allCases)
+    func machines(format: RingFormat) throws {
+        let count = Int(ProcessInfo.processInfo.environment["VHOSTD_MACHINES"] ?? "") ?? 20
+        for number in 0..<count {
+            let guest = try retrying {
+                let guest = try SCSIGuest(
+                    socketPath: program.folder + "/s", format: format, requestQueueCount: 4)
+                try guest.startFirmware()
+                return guest
+            }
+            for _ in 0..<8 {
+                _ = try guest.send(Self.ready)
+                #expect(try guest.send([0x12, 0, 0, 0, 36, 0], room: 36)?.status == 0)
+                _ = try guest.send(transfer(0x28, 0), room: 4096)
+            }
+            try guest.startSystem()
+            _ = try guest.send([0x03, 0, 0, 0, 18, 0], room: 18)
+            try writeAndReadBack(guest)
+            // Every other one is killed while its requests are under way.
+            if number % 2 == 0 {
+                for queue in 2..<6 {
+                    for tag in 0..<8 {
+                        let cdb = tag == 0 ? Self.ready : transfer(0x28, tag * 8)
+                        guest.offer(cdb, room: tag == 0 ? 0 : 4096, tag: tag, queue: queue)
+                    }
+                    guest.ring(queue).driver.kick()
+                }
+            }
+            guest.frontEnd.disconnect()
+        }
+    }
+
     @Test("names its threads, as many as it was told")
     func threads() throws {
         let expected = ["scsi\n", "scsi-2\n", "scsi-3\n"]

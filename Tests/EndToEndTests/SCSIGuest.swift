@@ -10,7 +10,8 @@ import LinuxIO
 final class SCSIGuest {
     let memory: TestMemory
     let frontEnd: FrontEnd
-    let rings: [GuestRing]
+    private(set) var rings: [GuestRing]
+    private let format: RingFormat
     private let machine: QEMU
 
     init(
@@ -19,17 +20,35 @@ final class SCSIGuest {
         memory = try TestMemory(byteCount: 16 << 20)
         frontEnd = try FrontEnd(path: socketPath)
         machine = try QEMU(.ten, .scsi)
-        let memory = memory
-        let kickValue = machine.kickValue
-        rings = try (0..<2 + requestQueueCount).map { index in
+        self.format = format
+        rings = []
+        try makeRings(2 + requestQueueCount)
+    }
+
+    private func makeRings(_ count: Int) throws {
+        rings = try (0..<count).map { index in
             try GuestRing(
                 index, format.makeDriver(in: memory, RingOptions(size: 128)),
-                kickValue: kickValue)
+                kickValue: machine.kickValue)
         }
     }
 
     func start() throws {
         try machine.connect(frontEnd, ringCount: rings.count)
+        try machine.start(frontEnd, memory, rings, ringCount: rings.count)
+    }
+
+    /// The machine is switched on: its firmware uses the first request queue alone.
+    func startFirmware() throws {
+        try machine.connect(frontEnd, ringCount: rings.count)
+        try machine.start(frontEnd, memory, [requests], ringCount: rings.count)
+    }
+
+    /// The operating system takes the device over from the firmware, with rings of its own.
+    func startSystem() throws {
+        try machine.stop(frontEnd, memory, [requests], ringCount: rings.count)
+        try machine.reset(frontEnd)
+        try makeRings(rings.count)
         try machine.start(frontEnd, memory, rings, ringCount: rings.count)
     }
 
