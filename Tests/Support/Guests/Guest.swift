@@ -137,8 +137,18 @@ public final class Guest: Sendable {
         }
         if isReady == true { return }
         let status = process.waitForExit(within: .seconds(2))
-        let end = status.map { ": \($0)" } ?? " within 300 seconds"
+        let end = status.map { ": \($0)" } ?? " within 300 seconds\n" + processors()
         throw failure("the guest did not come up\(end)")
+    }
+
+    /// Where the processors of a QEMU are that still runs: in its firmware, its kernel, or halted.
+    private func processors() -> String {
+        guard setup.machine == .qemu else { return "" }
+        do {
+            return try MachineMonitor(path: GuestMachine.monitorPath(in: folder)).processors()
+        } catch {
+            return "the machine does not answer: \(error)"
+        }
     }
 
     /// An error that shows what the guest printed last.

@@ -41,9 +41,13 @@ struct GuestMachine {
 
     let setup: GuestSetup
     let devices: GuestDevices
-    /// Where the machine leaves files: `console.log`, the kernel's console, under QEMU; user-mode-linux has
-    /// that on standard error, and a folder with its process identifier and its control socket.
+    /// Where the machine leaves files: `console.log`, the kernel's console, under QEMU, and the socket of its
+    /// monitor; user-mode-linux has the console on standard error, and a folder with its process identifier
+    /// and its control socket.
     let folder: String
+
+    /// Where QEMU's monitor listens.
+    static func monitorPath(in folder: String) -> String { folder + "/monitor.sock" }
 
     /// The program and its arguments; the agent is on its standard input and output.
     func command() throws -> [String] {
@@ -56,7 +60,7 @@ struct GuestMachine {
     /// A processor for each request queue, for the driver uses no more queues than it has processors.
     private func qemuCommand() throws -> [String] {
         let kernelArguments = [
-            "console=ttyS0", "panic=-1", "loglevel=4", "mitigations=off", "nokaslr", "tsc=reliable",
+            "console=ttyS0", "panic=-1", "loglevel=7", "mitigations=off", "nokaslr", "tsc=reliable",
             "no_timer_check", "random.trust_cpu=on", "guest.channel=ttyS1",
         ]
         return [
@@ -68,13 +72,14 @@ struct GuestMachine {
             "-append", kernelArguments.joined(separator: " "),
             "-serial", "file:" + folder + "/console.log",
             "-chardev", "stdio,id=agent", "-serial", "chardev:agent",
+            "-qmp", "unix:\(Self.monitorPath(in: folder)),server=on,wait=off",
         ] + devices.qemuArguments
     }
 
     private func umlCommand() throws -> [String] {
         [
             "linux.uml", "mem=" + Self.memory, "initrd=" + (try Workspace.image("uml.cpio")),
-            "con=null", "con0=null,fd:2", "ssl=null", "ssl0=fd:0,fd:1", "panic=-1", "loglevel=4",
+            "con=null", "con0=null,fd:2", "ssl=null", "ssl0=fd:0,fd:1", "panic=-1", "loglevel=7",
             "guest.channel=ttyS0", "uml_dir=" + folder,
         ] + devices.umlArguments
     }
