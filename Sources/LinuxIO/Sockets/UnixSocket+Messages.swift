@@ -17,9 +17,10 @@ public enum NextMessage: Equatable, Sendable {
 extension UnixSocket {
     /// Tells how long the next message is, and leaves it there.
     ///
-    /// An empty message right before the peer's end cannot be told from the end.
+    /// Empty messages with nothing but the peer's end behind them cannot be told from the end.
     ///
-    /// The corresponding C functions are `recv` with MSG_PEEK and MSG_TRUNC, and `poll`.
+    /// The corresponding C functions are `recv` with MSG_PEEK and MSG_TRUNC, `poll`, and `ioctl` with
+    /// FIONREAD.
     public static func nextMessage(
         of socket: borrowing OwnedDescriptor
     ) throws(Errno) -> NextMessage {
@@ -30,8 +31,16 @@ extension UnixSocket {
         switch try transfer({ unsafe recv(number, &byte, 1, flags) }) {
         case .bytes(let count): return .message(byteCount: count)
         case .wouldBlock: return .wouldBlock
-        case .endOfFile: return peerHasGone(socket) ? .endOfFile : .message(byteCount: 0)
+        case .endOfFile:
+            return peerHasGone(socket) && !hasBytes(socket) ? .endOfFile : .message(byteCount: 0)
         }
+    }
+
+    /// Whether there is a byte in any of the messages that wait.
+    private static func hasBytes(_ socket: borrowing OwnedDescriptor) -> Bool {
+        var count: Int32 = 0
+        // SAFETY: the kernel fills the one integer.
+        return unsafe ioctl(socket.rawValue, UInt(FIONREAD), &count) == 0 && count > 0
     }
 
     /// Bytes that the longest message may have.

@@ -147,6 +147,10 @@ struct Connection: BitwiseCopyable {
 
     private var lacksCredit: Bool { wantsPayload && !hasAskedForCredit }
 
+    /// Whether the end of the host's bytes may be all that is left in a socket that the guest grants no
+    /// credit to read.
+    var mayHideEnd: Bool { isEnding && wantsPayload && !isMidMessage && !maySendPayload }
+
     /// The header of a packet to the guest.
     @inline(__always)
     func header(_ operation: Operation, guest: ContextID) -> VsockHeader {

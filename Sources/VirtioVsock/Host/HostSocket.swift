@@ -298,6 +298,19 @@ struct HostSocket: ~Copyable {
         }
     }
 
+    /// Whether the end of the host's bytes is next.
+    ///
+    /// - Throws: what would end the next read.
+    func isAtEnd() throws(Errno) -> Bool {
+        switch descriptor {
+        case .none: return true
+        case .some(let socket):
+            if isSequenced { return try UnixSocket.nextMessage(of: socket) == .endOfFile }
+            if case .endOfFile = try UnixSocket.peek(socket, { _ in }) { return true }
+            return false
+        }
+    }
+
     /// Whether bytes of the host wait to be read; false at their end.
     var hasWaitingBytes: Bool {
         switch descriptor {

@@ -43,7 +43,25 @@ extension Multiplexer: EventHandler {
             table.slots[slot].connection.hostReadable(isEnding: !readiness.isDisjoint(with: ends))
         }
         if readiness.contains(.hangUp) { hostGone(slot) }
+        if table.slots[slot].connection.mayHideEnd { revealEnd(slot) }
         refresh(slot)
+    }
+
+    /// Looks for the end of the host's bytes where there is no credit to read them, and notes it if
+    /// nothing is before it: SHUTDOWN needs no credit, and the guest may wait for it before it reads.
+    ///
+    /// - Returns: whether it is there.
+    @discardableResult
+    func revealEnd(_ slot: Int) -> Bool {
+        do {
+            guard try table.slots[slot].host.isAtEnd() else { return false }
+            table.slots[slot].connection.hostShutDown(.send)
+        } catch {
+            // As when it is read: whatever the host had sent has been read.
+            hostGone(slot)
+            table.slots[slot].connection.hostShutDown(.both)
+        }
+        return true
     }
 
     /// Sends what waits for the host's socket.

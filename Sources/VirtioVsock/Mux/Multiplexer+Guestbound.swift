@@ -61,6 +61,11 @@ extension Multiplexer {
                 hasRead = moved > 0
                 cost += moved
             } else {
+                if operation == .creditRequest, table.slots[slot].connection.mayHideEnd,
+                    revealEnd(slot)
+                {
+                    continue
+                }
                 guard sendOwed(operation, slot, queue) else { break }
                 if operation == .reset {
                     forgotten(slot)
