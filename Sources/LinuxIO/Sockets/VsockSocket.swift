@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import CLinux
+import Glibc
 public import SystemPackage
 
 /// AF_VSOCK sockets of the kernel that this program runs on (vsock(7)).
@@ -47,5 +48,22 @@ public enum VsockSocket {
     public static func isConnected(_ socket: borrowing OwnedDescriptor) throws(Errno) -> Bool {
         let number = socket.rawValue
         return try systemCall { cl_connection_outcome(number) } == 1
+    }
+
+    /// Whether the socket is one of AF_VSOCK whose peer takes no more bytes, or which may send none.
+    ///
+    /// When its peer has closed, a Unix socket reports that it hung up; one of AF_VSOCK reports the end of
+    /// the peer's bytes, as if only that half were closed. To send no bytes sends nothing, and asks.
+    ///
+    /// The corresponding C functions are `getsockopt` with SO_DOMAIN, and `send`.
+    public static func peerReadsNothing(_ socket: borrowing OwnedDescriptor) -> Bool {
+        let number = socket.rawValue
+        var family: Int32 = 0
+        var length = socklen_t(MemoryLayout<Int32>.size)
+        // SAFETY: getsockopt fills the one integer, whose size it is told.
+        guard unsafe getsockopt(number, SOL_SOCKET, SO_DOMAIN, &family, &length) == 0,
+            family == AF_VSOCK
+        else { return false }
+        return send(number, nil, 0, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)) < 0
     }
 }

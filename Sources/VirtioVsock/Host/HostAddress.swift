@@ -83,6 +83,9 @@ extension Multiplexer {
         case .unix(let address):
             return try UnixSocket.connect(to: address, kind: type.socketKind)
         case .vsock(let context, let port):
+            // Where there is room for a part of a message, Linux sends that, says that there is no room,
+            // and would take the whole message again.
+            guard type == .stream else { throw .protocolWrongTypeForSocket }
             return try options.hostVsock.connect(context, port, type.socketKind)
         }
     }

@@ -311,6 +311,14 @@ struct HostSocket: ~Copyable {
         }
     }
 
+    /// Whether this is an AF_VSOCK socket whose peer takes no more bytes.
+    var isVsockWithoutReader: Bool {
+        switch descriptor {
+        case .none: false
+        case .some(let socket): VsockSocket.peerReadsNothing(socket)
+        }
+    }
+
     /// Whether bytes of the host wait to be read; false at their end.
     var hasWaitingBytes: Bool {
         switch descriptor {

@@ -42,9 +42,16 @@ extension Multiplexer: EventHandler {
         if !readiness.isDisjoint(with: ends.union(.readable)) {
             table.slots[slot].connection.hostReadable(isEnding: !readiness.isDisjoint(with: ends))
         }
-        if readiness.contains(.hangUp) { hostGone(slot) }
+        if readiness.contains(.hangUp) || isVsockWithoutReader(slot, readiness) { hostGone(slot) }
         if table.slots[slot].connection.mayHideEnd { revealEnd(slot) }
         refresh(slot)
+    }
+
+    /// Whether an AF_VSOCK socket has closed, which does not hang up; where it can be written to, that
+    /// has told.
+    private func isVsockWithoutReader(_ slot: Int, _ readiness: Readiness) -> Bool {
+        readiness.contains(.peerClosed) && !readiness.contains(.writable)
+            && table.slots[slot].host.isVsockWithoutReader
     }
 
     /// Looks for the end of the host's bytes where there is no credit to read them, and notes it if

@@ -82,6 +82,27 @@ final class HostEnd {
         return String(decoding: bytes, as: UTF8.self)
     }
 
+    /// The first bytes of the peer's address: its family, and what else that has.
+    var peerAddress: [UInt8] {
+        var address = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        // SAFETY: the call fills the one local, whose size it is told.
+        unsafe withUnsafeMutablePointer(to: &address) {
+            unsafe $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                _ = unsafe getpeername(number, $0, &length)
+            }
+        }
+        return unsafe withUnsafeBytes(of: address) { unsafe Array($0) }
+    }
+
+    /// Whether the connection that was begun has been made.
+    func isConnected() throws(Errno) -> Bool {
+        switch owned {
+        case .some(let socket): try VsockSocket.isConnected(socket)
+        case .none: false
+        }
+    }
+
     /// Closes one half.
     func shutDown(_ half: SocketHalf) {
         switch owned {
