@@ -71,12 +71,12 @@ final class HostVsockBench {
     func turn(
         until condition: () throws -> Bool, sourceLocation: SourceLocation = #_sourceLocation
     ) rethrows {
-        for _ in 0..<60_000 {
+        for _ in 0..<20_000 {
             guest.settle()
             if try condition() { return }
             usleep(1000)
         }
-        Issue.record("it has not come to that in a minute", sourceLocation: sourceLocation)
+        Issue.record("it has not come to that", sourceLocation: sourceLocation)
     }
 
     // MARK: Connections
