@@ -266,6 +266,19 @@ struct CloseTests {
         #expect(host.read() == .endOfFile)
     }
 
+    @Test("by RST of the guest right behind its bytes grants no credit for them")
+    func guestResetsAtOnce() throws {
+        let (stream, host) = try connect()
+        let bytes = testBytes(200_000)
+        stream.write(bytes)
+        stream.reset()
+        guest.settle()
+        #expect(guest.takeReceived().isEmpty, "the guest knows of no connection")
+        #expect(guest.device.connectionCount == 0)
+        expectSame(readAll(host, bytes.count), bytes)
+        #expect(host.read() == .endOfFile)
+    }
+
     @Test("by a lingerer's reader lets it go")
     func lingererDies() throws {
         let (stream, host) = try connect()

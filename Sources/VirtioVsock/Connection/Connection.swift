@@ -310,7 +310,11 @@ extension Connection {
     @inline(never)
     private mutating func receiveOther(_ header: VsockHeader) -> Effect {
         let operation = Operation(rawValue: header.operation)
-        if operation == .reset { return .forgotten }
+        if operation == .reset {
+            // Bytes before it may still be on their way to the host: no credit is owed for them.
+            if phase == .established { enterClosing() }
+            return .forgotten
+        }
         if phase == .resetting { return .none }
         guard let operation, takeCredit(of: header) else { return violation() }
         switch phase {
