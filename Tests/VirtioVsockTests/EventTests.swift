@@ -95,6 +95,21 @@ struct EventTests {
         #expect(guest.takeReceived().map(\.operation) == [Packet.request])
     }
 
+    @Test("holds nothing back when its queue stops before the driver has read the event")
+    func stopped() throws {
+        let guest = try resumed(.split)
+        postEventBuffers(guest, 7)
+        guest.settle()
+        #expect(try events(guest).count == 1)
+        let client = try guest.client()
+        client.write("CONNECT 22\n")
+        guest.settle()
+        #expect(guest.takeReceived().isEmpty)
+        guest.device.stopQueue(at: 2)
+        guest.settle()
+        #expect(guest.takeReceived().map(\.operation) == [Packet.request])
+    }
+
     @Test("does not hold packets back for more than a second")
     func silentDriver() throws {
         let guest = try resumed(.split)

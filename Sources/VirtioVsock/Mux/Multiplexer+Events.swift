@@ -32,7 +32,7 @@ extension Multiplexer {
     /// The queue for events stops: nobody waits for it any more.
     func stopEvents() {
         events.queue = nil
-        events.awaitsDriver = false
+        endEventWait()
     }
 
     /// The driver has posted buffers for events, and so has dealt with the last one.
