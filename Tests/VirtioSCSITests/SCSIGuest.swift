@@ -128,6 +128,35 @@ final class SCSIGuest {
         }
     }
 
+    /// Stops a queue, and starts it again when nothing of it is under way: where it stood, or as new.
+    func restart(_ number: Int, anew: Bool) throws {
+        // What a server was told before comes before its stop, as letters do; it may poll meanwhile.
+        for _ in 0..<20 { try turn() }
+        if let server = server(of: number) {
+            server.stopQueue(at: number)
+        } else {
+            device.stopQueue(at: number)
+        }
+        hold(false)
+        for _ in 0..<200 where queues[number].outstandingCount > 0 {
+            for store in [store] + twins { store.endAll() }
+            try turn()
+        }
+        // What was put is published.
+        try turn()
+        if anew { rings[number].reset(start: 0) }
+        var configuration = rings[number].configuration
+        if !anew { configuration.base = queues[number].base }
+        let queue = try Virtqueue(configuration, memory: deviceMemory, notifier: signals)
+        queues[number] = queue
+        if let server = server(of: number) {
+            server.startQueue(queue, at: number)
+        } else {
+            device.startQueue(queue, at: number)
+        }
+        notify(queue: number)
+    }
+
     /// A turn of the device's loop without waiting.
     func turn() throws {
         try loop.turn(waitingAtMost: .zero)
