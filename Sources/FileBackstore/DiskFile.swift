@@ -14,6 +14,9 @@ public struct DiskFile: ~Copyable, Sendable {
     ///
     /// Such a file is a disk as any other: a guest may write what it likes.
     public let imageFormat: String?
+    /// Whether nobody else may have the file; others share their locks.
+    let isExclusive: Bool
+    let isLocked: Bool
 
     /// Opens a file or a block device, and locks it.
     ///
@@ -22,14 +25,23 @@ public struct DiskFile: ~Copyable, Sendable {
     ///   - readOnly: whether writes are refused; others may then read the file too.
     ///   - isShared: whether others that say so too may have the file meanwhile, and write to it.
     ///   - blockSize: 512 or 4096 bytes; nil for what the medium has, 512 for a file.
+    ///   - locks: false to leave a file that nobody else may have to who has it, until the store
+    ///     is told to lock it (`FileStore.lock`).
     /// - Throws: why the file cannot be a disk.
     public init(
-        path: String, readOnly: Bool = false, isShared: Bool = false, blockSize: Int? = nil
+        path: String, readOnly: Bool = false, isShared: Bool = false, blockSize: Int? = nil,
+        locks: Bool = true
     ) throws(FileStoreError) {
-        let opened = try OpenedFile(path: path, readOnly: readOnly, isShared: isShared)
+        let isExclusive = !readOnly && !isShared
+        let isLocked = locks || !isExclusive
+        let opened = try OpenedFile(
+            path: path, readOnly: readOnly, isShared: isShared, locks: isLocked)
         let measured = try FileGeometry(opened, blockSize: blockSize, readOnly: readOnly)
         if measured.direct == nil { try opened.useThePageCache() }
+        // Nothing is set before the last throw: the compiler would then close what is not there.
         self.path = path
+        self.isExclusive = isExclusive
+        self.isLocked = isLocked
         isReadOnly = readOnly
         imageFormat = opened.imageFormat
         file = opened

@@ -39,6 +39,10 @@ import SystemPackage
     private var descriptor: SharedDescriptor?
     let descriptorNumber: Int32
     let isBlockDevice: Bool
+    /// Whether requests may touch the file; the same for all of its stores.
+    let possession: Possession
+    /// Whether another loop's store locks the file and lets it go.
+    let isTwin: Bool
     /// What the kernel asks of transfers; nil when they go through the page cache.
     let alignment: DirectAlignment?
     let lane: AIORequest.Lane
@@ -89,6 +93,8 @@ import SystemPackage
         path = file.path
         isReadOnly = file.isReadOnly
         isBlockDevice = measured.isBlockDevice
+        possession = Possession(isExclusive: file.isExclusive, isHeld: file.isLocked)
+        isTwin = false
         alignment = measured.direct
         lane = measured.direct == nil ? .workers : .kernel
         workerLane = context.port.makeLane()
@@ -104,7 +110,8 @@ import SystemPackage
         guard let descriptor else { return nil }
         return FileStoreTwin(
             path: path, isReadOnly: isReadOnly, geometry: geometry, isBlockDevice: isBlockDevice,
-            alignment: alignment, descriptor: descriptor, workerLane: workerLane)
+            alignment: alignment, descriptor: descriptor, possession: possession,
+            workerLane: workerLane)
     }
 
     /// Makes a store for another loop on the medium of a store.
@@ -114,6 +121,8 @@ import SystemPackage
         path = twin.path
         isReadOnly = twin.isReadOnly
         isBlockDevice = twin.isBlockDevice
+        possession = twin.possession
+        isTwin = true
         alignment = twin.alignment
         lane = twin.alignment == nil ? .workers : .kernel
         workerLane = twin.workerLane
@@ -165,6 +174,7 @@ import SystemPackage
 extension FileStore {
     /// Why a request ends before the kernel sees it; nil when it does not.
     func refusal(of request: BlockRequest) -> BlockOutcome? {
+        if !isLocked && !locksNow() { return .busy }
         if request.operation == .flush {
             if state.value.hasFailedToFlush { return .mediumError(goodByteCount: 0) }
             return isReadOnly ? .done : nil
@@ -208,12 +218,15 @@ extension FileStore {
 
     /// Logs one failure a second: a guest can cause as many as it likes.
     private func logFailure(of operation: BlockRequest.Operation, errno code: Int32) {
+        log("I/O failed", ["operation": "\(operation)", "errno": "\(code)"])
+    }
+
+    func log(_ message: Logger.Message, _ metadata: Logger.Metadata) {
         let now = context.loop.now
         guard now >= state.value.nextLog else { return }
         state.value.nextLog = now.advanced(byNanoseconds: 1_000_000_000)
         context.logger.error(
-            "I/O failed",
-            metadata: ["path": "\(path)", "operation": "\(operation)", "errno": "\(code)"])
+            message, metadata: metadata.merging(["path": "\(path)"]) { one, _ in one })
     }
 
     /// A request has ended and its owner knows.

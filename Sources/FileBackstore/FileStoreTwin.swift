@@ -14,6 +14,7 @@ public struct FileStoreTwin: Sendable {
     let isBlockDevice: Bool
     let alignment: DirectAlignment?
     let descriptor: SharedDescriptor
+    let possession: Possession
     /// All stores of a file have one share of the workers, however many they are.
     let workerLane: WorkerLane
 }

@@ -20,12 +20,14 @@ struct OpenedFile: ~Copyable, Sendable {
             ? UInt64(status.st_rdev) | 1 << 63 : UInt64(status.st_ino) ^ UInt64(status.st_dev) << 20
     }
 
-    /// Opens and locks.
+    /// Opens, and locks unless that is to be done later.
     ///
     /// A writable disk takes its file for itself; read-only disks share one, and so do disks that
     /// are shared, with each other only. The lock belongs to the descriptor and goes with it, however
     /// the process ends.
-    init(path: String, readOnly: Bool, isShared: Bool) throws(FileStoreError) {
+    init(
+        path: String, readOnly: Bool, isShared: Bool, locks: Bool
+    ) throws(FileStoreError) {
         try Self.checkKind(of: Self.status(path: path), path: path)
         let flags = (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC
         // Refused while the kernel itself uses the device; means nothing for other files.
@@ -41,7 +43,7 @@ struct OpenedFile: ~Copyable, Sendable {
         // SAFETY: fstat fills the one value that it is given.
         let status = try unsafe Self.status(path: path) { unsafe fstat(number, $0) }
         try Self.checkKind(of: status, path: path)
-        try Self.lock(number, path: path, readOnly: readOnly, isShared: isShared)
+        if locks { try Self.lock(number, path: path, readOnly: readOnly, isShared: isShared) }
         descriptor = opened
         self.path = path
         self.status = status
@@ -148,7 +150,7 @@ struct OpenedFile: ~Copyable, Sendable {
     private static let readersByte: Int64 = 1 << 62
     private static let sharersByte: Int64 = 1 << 62 + 1
 
-    private static func lock(
+    static func lock(
         _ descriptor: Int32, path: String, readOnly: Bool, isShared: Bool
     ) throws(FileStoreError) {
         do throws(Errno) {

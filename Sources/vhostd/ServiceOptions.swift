@@ -62,6 +62,17 @@ struct ServiceOptions: ParsableArguments {
 
     @Option(
         name: .long,
+        help: ArgumentHelp(
+            "When disks are locked: at-start (default), with the service's start; in-use, when the guest starts.",
+            discussion: """
+                in-use is for a guest that comes by live migration: until then another service has \
+                the disks.
+                """,
+            valueName: "when"))
+    var lockDisks: String?
+
+    @Option(
+        name: .long,
         help: ArgumentHelp("Where the front-end connects for vsock.", valueName: "path"))
     var vsockSocket: String?
 
@@ -124,6 +135,7 @@ struct ServiceOptions: ParsableArguments {
         try draft.set(.pollLimit, to: pollUs.map { "\($0)" })
         try draft.set(.scsiThreads, to: scsiThreads.map { "\($0)" })
         try draft.set(.scsiInitiator, to: scsiInitiator)
+        try draft.set(.lockDisks, to: lockDisks)
         try draft.addUnits(lun)
         try draft.set(.vsockSocket, to: vsockSocket)
         try draft.set(.guestCID, to: guestCid.map { "\($0)" })

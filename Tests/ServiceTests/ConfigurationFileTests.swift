@@ -22,6 +22,7 @@ struct ConfigurationFileTests {
         poll-us = 50
         threads = 4
         initiator = "vm1"
+        lock-disks = "in-use"
 
         [[scsi.lun]]
         path = "/srv/a b.img"
@@ -78,6 +79,7 @@ struct ConfigurationFileTests {
         #expect(scsi.luns.map(\.isReadOnly) == [true, false, false])
         #expect(scsi.luns.map(\.disk.isShared) == [false, true, false])
         #expect(scsi.initiatorName == "vm1")
+        #expect(scsi.diskLocking == .inUse)
         #expect(scsi.luns.map(\.blockSize) == [512, 4096, 512])
         #expect(scsi.luns.last?.iSCSI?.url.portals.count == 2)
         #expect(scsi.luns.last?.iSCSI?.replacementTimeout == .seconds(30))

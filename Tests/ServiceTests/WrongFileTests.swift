@@ -111,7 +111,7 @@ struct WrongFileTests {
         WrongFile(
             "[scsi]\nsoket = 's'",
             "vm:2: scsi.soket: no such key; known here are socket, poll-us, threads, "
-                + "initiator"),
+                + "initiator, lock-disks"),
         WrongFile(
             "[vsock]\ncid = 3",
             "vm:2: vsock.cid: no such key; known here are socket, guest-cid, path, listen, connect, "
@@ -125,6 +125,8 @@ struct WrongFileTests {
             "[scsi]\nsocket = 's'\npoll-us = 1001",
             "vm:3: scsi.poll-us 1001: not a number from 0 to 1000"),
         WrongFile("[scsi]\npoll-us = 50", "vm:2: scsi.poll-us needs scsi.socket beside it"),
+        WrongFile(
+            "[scsi]\nlock-disks = 'in-use'", "vm:2: scsi.lock-disks needs scsi.socket beside it"),
         WrongFile("[[scsi]]\nsocket = 's'", "vm:1: [scsi]: it stands once, as [scsi]"),
         WrongFile(
             "[scsi.lun]\npath = 'a'", "vm:1: [scsi.lun]: each logical unit is a [[scsi.lun]]"),

@@ -30,6 +30,9 @@ struct WrongKeyTests {
             serving + "poll-us = 1001", "vm:3: scsi.poll-us 1001: not a number from 0 to 1000"),
         WrongFile(
             serving + "threads = 65", "vm:3: scsi.threads 65: not a number from 1 to 64"),
+        WrongFile(
+            serving + "lock-disks = 'never'",
+            "vm:3: scsi.lock-disks never: not one of at-start, in-use"),
         WrongFile(serving + "initiator = 5", "vm:3: scsi.initiator: \(notText)"),
         WrongFile("[vsock]\nsocket = 5", "vm:2: vsock.socket: \(notText)"),
         WrongFile("[vsock]\nguest-cid = 'x'", "vm:2: vsock.guest-cid: \(notNumber)"),

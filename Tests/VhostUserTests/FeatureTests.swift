@@ -10,17 +10,19 @@ import Virtio
 
 @Suite("The features of a session")
 struct FeatureTests {
-    @Test("are the device's and bit 30")
+    @Test("are the device's, LOG_ALL and bit 30")
     func offered() throws {
         let backEnd = try BackEnd(features: [.version1, .bit(1)])
         let frontEnd = try backEnd.connect()
-        #expect(try frontEnd.ask(.getFeatures).integer == 1 << 32 | 1 << 30 | 1 << 1)
+        #expect(try frontEnd.ask(.getFeatures).integer == 1 << 32 | 1 << 30 | 1 << 26 | 1 << 1)
     }
 
-    @Test("of the protocol are MQ, REPLY_ACK, BACKEND_REQ, CONFIG, RESET_DEVICE and MEM_SLOTS")
+    @Test(
+        "of the protocol are MQ, LOG_SHMFD, REPLY_ACK, BACKEND_REQ, CONFIG, RESET_DEVICE, MEM_SLOTS"
+    )
     func offeredProtocol() throws {
         let frontEnd = try BackEnd().connect()
-        let expected: UInt64 = 1 << 0 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 13 | 1 << 15
+        let expected: UInt64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 9 | 1 << 13 | 1 << 15
         #expect(try frontEnd.ask(.getProtocolFeatures).integer == expected)
     }
 
@@ -31,6 +33,7 @@ struct FeatureTests {
             ("in-order", 1 << 35, 0), ("version-1", 1 << 32, 0), ("protocol-features", 1 << 30, 0),
             ("mq", 0, 1 << 0), ("reply-ack", 0, 1 << 3), ("backend-req", 0, 1 << 5),
             ("config", 0, 1 << 9), ("reset-device", 0, 1 << 13), ("mem-slots", 0, 1 << 15),
+            ("log-all", 1 << 26, 0), ("log-shmfd", 0, 1 << 1),
         ] as [(String, UInt64, UInt64)])
     func withheld(_ name: String, _ features: UInt64, _ protocolFeatures: UInt64) throws {
         let all = try BackEnd().connect()
@@ -46,7 +49,7 @@ struct FeatureTests {
 
     @Test("that are withheld have names, and only they")
     func names() {
-        #expect(WithheldFeatures.names.count == 12)
+        #expect(WithheldFeatures.names.count == 14)
         #expect(WithheldFeatures(name: "seqpacket") == nil)
         var both = WithheldFeatures(device: .bit(1))
         both.formUnion(WithheldFeatures(transport: .multiqueue))
@@ -68,7 +71,7 @@ struct FeatureTests {
 
     @Test(
         "end the session if they hold what cannot be ignored",
-        arguments: [25, 26, 28, 29, 31, 33, 34, 35, 37, 38, 39, 40, 41, 63])
+        arguments: [25, 28, 29, 31, 33, 34, 35, 37, 38, 39, 40, 41, 63])
     func unofferedBits(_ bit: Int) throws {
         let guest = try Guest(try BackEnd(features: [.version1]))
         let features: UInt64 = 1 << 32 | 1 << 30 | 1 << UInt64(bit)
@@ -88,7 +91,7 @@ struct FeatureTests {
     }
 
     @Test(
-        "of the protocol end the session if they were not offered", arguments: [1, 12, 14, 16, 20])
+        "of the protocol end the session if they were not offered", arguments: [2, 12, 14, 16, 20])
     func unofferedProtocolBits(_ bit: Int) throws {
         let frontEnd = try BackEnd().connect()
         try frontEnd.send(.setProtocolFeatures(1 << UInt64(bit)))

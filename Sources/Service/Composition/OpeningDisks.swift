@@ -10,11 +10,17 @@ final class OpenedDisk: Sendable {
     let kept: DiskStateFile.Opened?
     private let file: Mutex<DiskFile?>
 
-    init(_ configuration: LUNConfiguration) throws {
+    /// Opens it.
+    ///
+    /// - Parameters:
+    ///   - configuration: of a unit that has a file.
+    ///   - locks: false to leave the file to who has it until the guest starts.
+    /// - Throws: why the file cannot be a disk.
+    init(_ configuration: LUNConfiguration, locks: Bool = true) throws {
         let disk = configuration.disk
         let opened = try DiskFile(
             path: configuration.path, readOnly: configuration.isReadOnly,
-            isShared: disk.isShared, blockSize: configuration.blockSize)
+            isShared: disk.isShared, blockSize: configuration.blockSize, locks: locks)
         kept = try disk.reservationsPath.map {
             try DiskStateFile.Opened(
                 path: $0, isShared: disk.isShared, disk: opened.identity)

@@ -39,7 +39,9 @@ extension SCSIHost {
     ) throws -> Unit {
         let unit =
             try unit(like: configuration)
-            ?? makeDisk(OpenedDisk(configuration), configuration)
+            ?? makeDisk(
+                OpenedDisk(configuration, locks: self.configuration.locksDisksAtStart),
+                configuration)
         attach(unit, target: target, lun: lun)
         return unit
     }

@@ -79,6 +79,8 @@ final class SCSIHost: DeviceHost {
                 of: device, at: configuration.socketPath, or: configuration.descriptor,
                 loop: loop, options: options)
         }
+        server?.guestStarts = { [weak self] in self?.lockDisks() }
+        server?.guestStopped = { [weak self] in self?.unlockDisks() }
     }
 
     private var requiredUnits: [ISCSILogicalUnit] {
@@ -135,7 +137,7 @@ final class SCSIHost: DeviceHost {
         case .disk(let disk, let store, let meter, let configuration):
             var status = UnitStatus(
                 target: configuration.target, lun: configuration.lun, source: configuration.path,
-                state: "online", isReadOnly: configuration.isReadOnly,
+                state: store.isLocked ? "online" : "unlocked", isReadOnly: configuration.isReadOnly,
                 blockSize: store.geometry.blockSize, blockCount: store.geometry.blockCount)
             var figures = meter.figures
             if let keeper = disk.gateKeeper { figures.add(keeper.gate.figures) }

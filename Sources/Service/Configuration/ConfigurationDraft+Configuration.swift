@@ -28,7 +28,7 @@ extension ConfigurationDraft {
 
     private func scsi() throws(ConfigurationError) -> SCSIConfiguration? {
         guard let socket = self[.scsiSocket] else {
-            for key in [ConfigurationKey.pollLimit, .scsiThreads] {
+            for key in [ConfigurationKey.pollLimit, .scsiThreads, .lockDisks] {
                 if let place = place(of: key) {
                     throw .missingCompanion(
                         flag: place.description, companion: place.name(of: .scsiSocket))
@@ -42,6 +42,7 @@ extension ConfigurationDraft {
         scsi.pollLimit = .microseconds(number(.pollLimit) ?? 0)
         scsi.threadCount = Int(number(.scsiThreads) ?? 1)
         scsi.initiatorName = self[.scsiInitiator]
+        scsi.diskLocking = self[.lockDisks].flatMap { DiskLocking(rawValue: $0) } ?? .atStart
         return scsi
     }
 

@@ -57,7 +57,7 @@ extension ConfigurationKey {
     public static let all =
         [
             withheldFeatures, logLevel, controlSocket, metricsPath, metricsInterval, scsiSocket,
-            pollLimit, scsiThreads, scsiInitiator, vsockSocket, guestCID, vsockPath,
+            pollLimit, scsiThreads, scsiInitiator, lockDisks, vsockSocket, guestCID, vsockPath,
         ] + VsockSettings.Name.allCases.map { vsock($0) }
 
     public static let withheldFeatures = ConfigurationKey(
@@ -85,6 +85,10 @@ extension ConfigurationKey {
     public static let scsiInitiator = ConfigurationKey(
         "scsi.initiator", flag: "--scsi-initiator", .text,
         "The machine's name in reservations; the socket's path, if it is not given.")
+    public static let lockDisks = ConfigurationKey(
+        "scsi.lock-disks", flag: "--lock-disks", .choice(DiskLocking.allCases.map(\.rawValue)),
+        "When disks are locked: with the service's start, or with the guest's, which migrates here."
+    )
     public static let vsockSocket = ConfigurationKey(
         "vsock.socket", flag: "--vsock-socket", .text, "Where the front-end connects for vsock.")
     public static let guestCID = ConfigurationKey(

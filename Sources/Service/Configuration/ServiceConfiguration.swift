@@ -62,11 +62,22 @@ public struct SCSIConfiguration: Equatable, Sendable {
     public var threadCount = 1
     /// The machine's name in reservations; nil for what follows from the socket's path.
     public var initiatorName: String?
+    /// When disks are locked.
+    public var diskLocking = DiskLocking.atStart
+    var locksDisksAtStart: Bool { diskLocking == .atStart }
 
     public init(socketPath: String, luns: [LUNConfiguration]) {
         self.socketPath = socketPath
         self.luns = luns
     }
+}
+
+/// When a service locks its disks.
+public enum DiskLocking: String, CaseIterable, Sendable {
+    /// When the service starts.
+    case atStart = "at-start"
+    /// When the guest starts, which until then may run elsewhere.
+    case inUse = "in-use"
 }
 
 /// The vhost-user-vsock device of a service.

@@ -31,6 +31,15 @@ public final class VhostUserServer {
     /// A server of one connection has nothing more to do then.
     public var frontEndLeft: (() -> Void)?
 
+    /// Called before a queue starts while none runs.
+    public var guestStarts: (() -> Void)?
+
+    /// Called when a guest that migrates, so that what it writes is logged, has stopped: no queue
+    /// runs, nothing is in flight, and the front-end has not been told yet.
+    ///
+    /// It goes on at another place, or, if the migration comes to nothing, here.
+    public var guestStopped: (() -> Void)?
+
     /// Kept by the loop.
     public var isWorkDeferred = false
 
@@ -116,6 +125,8 @@ public final class VhostUserServer {
             connection: try Connection(taking: socket, loop: loop), loop: loop, device: device,
             options: options, logger: logger, orphanage: orphanage
         ) { [weak self] in self?.sessionEnded() }
+        session.guestStarts = { [weak self] in self?.guestStarts?() }
+        session.guestStopped = { [weak self] in self?.guestStopped?() }
         try session.start()
         self.session = session
         logger.info("front-end connected")

@@ -16,6 +16,8 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
 
     /// VHOST_USER_PROTOCOL_F_MQ.
     public static let multiqueue = bit(0)
+    /// VHOST_USER_PROTOCOL_F_LOG_SHMFD.
+    public static let sharedLog = bit(1)
     /// VHOST_USER_PROTOCOL_F_REPLY_ACK.
     public static let replyAcknowledgement = bit(3)
     /// VHOST_USER_PROTOCOL_F_BACKEND_REQ.
@@ -30,7 +32,7 @@ public struct ProtocolFeatures: OptionSet, Hashable, Sendable {
     /// What this back-end implements, and so all that it ever offers: QEMU takes up every bit it
     /// is offered, whether it knows it or not.
     public static let implemented: ProtocolFeatures = [
-        .multiqueue, .replyAcknowledgement, .backEndRequests, .configuration, .resetDevice,
-        .memorySlots,
+        .multiqueue, .sharedLog, .replyAcknowledgement, .backEndRequests, .configuration,
+        .resetDevice, .memorySlots,
     ]
 }

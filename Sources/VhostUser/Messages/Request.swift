@@ -46,6 +46,12 @@ struct RegionDescription: Equatable {
     let fileOffset: UInt64
 }
 
+/// Where the dirty log lies in the file that came with it (vhost-user, "Log description").
+struct LogArea: Equatable {
+    let byteCount: UInt64
+    let offset: UInt64
+}
+
 /// A stretch of the configuration space (vhost-user, "Virtio device config space").
 struct ConfigurationRange: Equatable {
     let offset: UInt32
@@ -62,6 +68,7 @@ enum Request: Equatable {
     case setOwner
     case resetOwner
     case setMemoryTable([RegionDescription])
+    case setLogBase(LogArea)
     case setRingSize(RingValue)
     case setRingAddresses(index: Int, RingAddresses)
     case setRingBase(RingValue)

@@ -105,6 +105,8 @@ enum PayloadForm: Equatable {
     case ringValue
     /// A vring address description.
     case ringAddresses
+    /// Log description: u64 size, u64 offset.
+    case logArea
     /// Memory regions description: a count, then as many regions; a tail is ignored.
     case memoryTable
     /// Single memory region description.
@@ -117,6 +119,7 @@ enum PayloadForm: Equatable {
         switch self {
         case .none: byteCount == 0
         case .integer, .ringValue: byteCount == 8
+        case .logArea: byteCount == 16
         case .ringAddresses, .memoryRegion: byteCount == 40
         case .memoryTable: byteCount >= 8
         case .configuration: byteCount >= 12
@@ -155,6 +158,9 @@ extension RequestCode {
         case .setFeatures, .setProtocolFeatures: RequestForm(.integer)
         case .setOwner, .resetOwner: RequestForm(.none)
         case .setMemoryTable: RequestForm(.memoryTable, descriptors: nil)
+        case .setLogBase:
+            RequestForm(
+                .logArea, descriptors: 1...1, repliesWithBody: true, gate: .sharedLog)
         case .setRingSize, .setRingBase, .setRingEnable: RequestForm(.ringValue)
         case .setRingAddresses: RequestForm(.ringAddresses)
         case .getRingBase: RequestForm(.ringValue, repliesWithBody: true)

@@ -43,6 +43,7 @@ struct RequestParser {
         case .integer: return try integer(code, message)
         case .ringValue: return try ringValue(code, message)
         case .ringAddresses: return try ringAddresses(message)
+        case .logArea: return .setLogBase(logArea(message))
         case .memoryTable: return .setMemoryTable(try memoryTable(message))
         case .memoryRegion: return try memoryRegion(code, message)
         case .configuration: return try configuration(code, message)
@@ -129,6 +130,11 @@ struct RequestParser {
             deviceArea: reader.readUInt64(), driverArea: reader.readUInt64(),
             logAddress: reader.readUInt64())
         return .setRingAddresses(index: index, addresses)
+    }
+
+    private func logArea(_ message: Message) -> LogArea {
+        var reader = PayloadReader(message.payload)
+        return LogArea(byteCount: reader.readUInt64(), offset: reader.readUInt64())
     }
 
     /// A table may be followed by a tail: user-mode-linux always sends room for two regions.

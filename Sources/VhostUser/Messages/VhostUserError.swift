@@ -41,6 +41,11 @@ enum VhostUserError: Error, Equatable {
     case regionInUse(GuestAddress)
     case noSharedMemory
     case ringOutsideMemory(index: Int)
+
+    // The dirty log.
+    case logMappingFailed(LogArea, Errno)
+    case logTooShort(byteCount: UInt64, GuestAddress)
+    case unloggedRequests(queueCount: Int)
 }
 
 extension VhostUserError {
@@ -114,6 +119,13 @@ extension VhostUserError: CustomStringConvertible {
             "front-end shared no memory: add <memoryBacking><source type='memfd'/>"
                 + "<access mode='shared'/></memoryBacking>"
         case .ringOutsideMemory(let index): "ring \(index) lies outside the shared memory"
+        case .logMappingFailed(let area, let error):
+            "mapping a dirty log of \(area.byteCount) bytes at \(area.offset): \(error)"
+        case .unloggedRequests(let count):
+            "requests of \(count) queues were given up and may still write without a log"
+        case .logTooShort(let byteCount, let address):
+            "a dirty log of \(byteCount) bytes has no place for all of the region at "
+                + "0x\(String(address.rawValue, radix: 16))"
         }
     }
 }

@@ -22,21 +22,29 @@ extension Session {
 
     /// VHOST_USER_SET_FEATURES.
     ///
-    /// Sent again at every start.
-    func setFeatures(_ chosen: VirtioFeatures) throws(VhostUserError) -> Outcome {
+    /// Sent again at every start, and to switch the dirty log on and off while rings run.
+    func setFeatures(
+        _ chosen: VirtioFeatures, _ exchange: Exchange
+    ) throws(VhostUserError) -> Outcome {
         let unoffered = chosen.subtracting(offeredFeatures)
         let tolerable = VirtioFeatures.deviceOwn.subtracting(options.indispensable)
             .union(.harmless)
         guard tolerable.isSuperset(of: unoffered) else {
             throw .unofferedFeatures(unoffered.subtracting(tolerable))
         }
-        if let features, features != chosen, isRunning { throw .featuresChangedWhileRunning }
+        if let features, isRunning,
+            features.subtracting(.logAll) != chosen.subtracting(.logAll)
+        {
+            throw .featuresChangedWhileRunning
+        }
+        if chosen.contains(.logAll) { try checkLog(covers: memory.guestMemory.regions) }
         features = chosen
         if !chosen.contains(.protocolFeatures) {
             for ring in rings { ring.isEnabled = true }
         }
+        let outcome = try switchLogging(exchange, .done)
         startReadyRings()
-        return .done
+        return outcome
     }
 
     /// VHOST_USER_SET_PROTOCOL_FEATURES.
@@ -65,6 +73,7 @@ extension Session {
         return try quiesce(rings, limits: options.drainLimits.hurried, exchange) { [self] _ in
             for ring in rings { ring.reset() }
             features = nil
+            stopLogging()
             forgetDriver()
             return .done
         }

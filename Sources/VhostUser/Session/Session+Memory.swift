@@ -10,8 +10,10 @@ extension Session {
     func setMemoryTable(
         _ table: [RegionDescription], _ descriptors: ReceivedDescriptors, _ exchange: Exchange
     ) throws(VhostUserError) -> Outcome {
+        if isLogging { try checkLog(covers: table.map(\.region)) }
         let replacement = try MemoryTable.map(table, descriptors: descriptors)
         return try quiesce(rings, limits: options.drainLimits, exchange) { [self] _ in
+            replacement.dirtyLog = memory.guestMemory.dirtyLog
             // What is still in flight keeps the old mappings.
             memory.replace(with: replacement)
             return .done
@@ -28,6 +30,7 @@ extension Session {
         guard let descriptor = descriptors.take() else {
             throw .illegalDescriptorCount(.addMemoryRegion, count: descriptors.count)
         }
+        if isLogging { try checkLog(covers: [region.region]) }
         try memory.add(region, descriptor: descriptor)
         startReadyRings()
         let followers = rings.filter { $0.isServedElsewhere && $0.isRunning }

@@ -73,6 +73,7 @@ extension Session {
         return try quiesce([ring], limits: options.drainLimits, exchange) { [self] _ in
             ring.dropNotifications()
             ring.stop()
+            noteStop()
             var writer = PayloadWriter()
             writer.append(UInt32(ring.index))
             writer.append(
@@ -161,7 +162,10 @@ extension Session {
             startReadyRings()
             return .done
         }
-        return try quiesce([ring], limits: options.drainLimits, exchange) { _ in .done }
+        return try quiesce([ring], limits: options.drainLimits, exchange) { [self] _ in
+            noteStop()
+            return .done
+        }
     }
 }
 
@@ -202,6 +206,7 @@ extension Session: RingHandler {
             if !ring.hasRun { reportUnmapped(ring) }
             return
         }
+        if !isRunning { guestStarts() }
         do throws(VirtqueueError) {
             let queue = try Virtqueue(
                 configuration, memory: ring.queueMemory(memory.guestMemory), notifier: ring.call)

@@ -93,6 +93,8 @@ extension Session {
         }
         rings = []
         memory.replace(with: GuestMemory())
+        stopLogging()
+        migrationLog.bitmap = nil
         backEndChannel = nil
         connection.close()
         ended()

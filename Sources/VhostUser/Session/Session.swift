@@ -3,7 +3,7 @@
 // One front-end, from its connection to its end (vhost-user, "Communication").
 //
 // What belongs to the connection: the memory table, the protocol features, the error descriptors,
-// the back-end channel. RESET_DEVICE, RESET_OWNER and GET_VRING_BASE leave them alone, because
+// the back-end channel, the dirty log. RESET_DEVICE, RESET_OWNER and GET_VRING_BASE leave them alone, because
 // front-ends do not send them again. What belongs to the driver: the features, the rings and the
 // device's own state, which RESET_DEVICE ends.
 //
@@ -54,6 +54,9 @@ final class Session {
     let connection: Connection
     private let parser: RequestParser
     let ended: () -> Void
+    /// See `VhostUserServer.guestStarts` and `guestStopped`.
+    var guestStarts: () -> Void = {}
+    var guestStopped: () -> Void = {}
 
     /// What may be chosen of the device's features.
     let offeredFeatures: VirtioFeatures
@@ -65,6 +68,7 @@ final class Session {
     var hasProtocolFeatures = false
     var memory = MemoryTable()
     var backEndChannel: BackEndChannel?
+    let migrationLog = MigrationLog()
     var owesConfigurationChange = false
 
     // Of the driver.
@@ -96,7 +100,7 @@ final class Session {
         self.orphanage = orphanage
         self.ended = ended
         parser = RequestParser(ringCount: device.queueCount)
-        offeredFeatures = device.offeredFeatures.union(.protocolFeatures)
+        offeredFeatures = device.offeredFeatures.union([.protocolFeatures, .logAll])
             .subtracting(options.withheld.device)
         offeredProtocolFeatures = ProtocolFeatures.implemented
             .subtracting(options.withheld.transport)
@@ -138,10 +142,11 @@ extension Session: ConnectionHandler {
     ) throws(VhostUserError) -> Outcome {
         switch request {
         case .getFeatures: .integer(offeredFeatures.rawValue)
-        case .setFeatures(let chosen): try setFeatures(chosen)
+        case .setFeatures(let chosen): try setFeatures(chosen, exchange)
         case .setOwner: .done
         case .resetOwner: try resetOwner(exchange)
         case .setMemoryTable(let table): try setMemoryTable(table, descriptors, exchange)
+        case .setLogBase(let area): try setLogBase(area, descriptors, exchange)
         case .setRingSize(let value): try setRingSize(value)
         case .setRingAddresses(let index, let addresses):
             try setRingAddresses(rings[index], addresses)

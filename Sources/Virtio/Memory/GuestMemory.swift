@@ -39,6 +39,7 @@ public final class GuestMemory {
     private init(viewOf owner: GuestMemory) {
         self.owner = owner
         table.value.become(viewOf: owner.table.value)
+        dirtyLog = owner.dirtyLog
     }
 
     /// The same regions in a table of its own, for a queue of another thread.
@@ -129,7 +130,8 @@ public final class GuestMemory {
 
     /// Where writes are recorded while a migration runs; nil otherwise.
     ///
-    /// To be changed only while no buffer is taken.
+    /// To be changed only while no buffer is taken, because where those lie is not known. Views have
+    /// what their memory had when they were made, and so it may be told on several threads.
     public var dirtyLog: (any DirtyLog)? {
         get { table.value.dirtyLog.target }
         set { table.value.dirtyLog = Hook(newValue) }

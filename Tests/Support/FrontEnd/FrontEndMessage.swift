@@ -124,6 +124,15 @@ extension FrontEndMessage {
 
     // MARK: Memory
 
+    /// A dirty log of `byteCount` bytes at `offset` of a file.
+    public static func setLogBase(
+        byteCount: UInt64, offset: UInt64, descriptor: Int32
+    ) -> FrontEndMessage {
+        FrontEndMessage(
+            MessageType.setLogBase, payload: bytes(byteCount) + bytes(offset),
+            descriptors: [descriptor])
+    }
+
     private static func region(_ region: TestMemory.Region) -> [UInt8] {
         [region.guestAddress, region.byteCount, region.frontEndAddress, region.fileOffset]
             .flatMap { bytes($0) }

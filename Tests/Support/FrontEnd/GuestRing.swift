@@ -32,6 +32,15 @@ public final class GuestRing {
         driver.onKick = { kick.raise() }
     }
 
+    /// Pages (guest address / 4096) that a ring of up to 128 entries has parts in.
+    public var pages: Set<UInt64> {
+        let configuration = driver.configuration
+        return [configuration.descriptorArea, configuration.driverArea, configuration.deviceArea]
+            .reduce(into: []) { pages, area in
+                pages.formUnion(area.rawValue / 4096...(area.rawValue + 2047) / 4096)
+            }
+    }
+
     var sizeMessage: FrontEndMessage { .setRingSize(index, UInt32(driver.size)) }
     var baseMessage: FrontEndMessage { .setRingBase(index, base) }
     var kickMessage: FrontEndMessage { .setRingKick(index, kick.rawDescriptor) }

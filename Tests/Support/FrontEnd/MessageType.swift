@@ -7,6 +7,7 @@ public enum MessageType {
     public static let setOwner: UInt32 = 3
     public static let resetOwner: UInt32 = 4
     public static let setMemoryTable: UInt32 = 5
+    public static let setLogBase: UInt32 = 6
     public static let setRingSize: UInt32 = 8
     public static let setRingAddresses: UInt32 = 9
     public static let setRingBase: UInt32 = 10
@@ -29,6 +30,7 @@ public enum MessageType {
 
 /// Feature bits, by their numbers in the specifications.
 public enum FeatureBit {
+    public static let logAll: UInt64 = 1 << 26
     public static let indirectDescriptors: UInt64 = 1 << 28
     public static let eventIndex: UInt64 = 1 << 29
     public static let protocolFeatures: UInt64 = 1 << 30
@@ -40,6 +42,7 @@ public enum FeatureBit {
 /// Protocol feature bits (vhost-user, "Protocol features").
 public enum ProtocolFeatureBit {
     public static let multiqueue: UInt64 = 1 << 0
+    public static let sharedLog: UInt64 = 1 << 1
     public static let replyAcknowledgement: UInt64 = 1 << 3
     public static let backEndRequests: UInt64 = 1 << 5
     public static let configuration: UInt64 = 1 << 9

@@ -124,6 +124,7 @@ public final class CloudHypervisor: VMM {
             ProtocolFeatureBit.configuration | ProtocolFeatureBit.multiqueue
             | ProtocolFeatureBit.memorySlots | ProtocolFeatureBit.replyAcknowledgement
             | ProtocolFeatureBit.inflight | ProtocolFeatureBit.backEndRequests
+            | ProtocolFeatureBit.sharedLog
         try negotiate(frontEnd, wanted: wanted)
         _ = try frontEnd.ask(.getQueueCount)
     }

@@ -164,7 +164,7 @@ public final class SessionFuzzer {
         let features: UInt64 = 1 << 30 | 1 << 32 | (program.next() % 2 == 0 ? 0 : 1 << 34)
         let ring = Int(program.next() % 3)
         for message in [
-            FrontEndMessage.setProtocolFeatures(0x8000 | 1 << 3), .setFeatures(features),
+            FrontEndMessage.setProtocolFeatures(0x8000 | 1 << 3 | 1 << 1), .setFeatures(features),
             .setMemoryTable(memory), .setRingSize(ring, 8), addresses(ring),
             .setRingCall(ring, signals[3].rawDescriptor),
             .setRingKick(ring, signals[ring].rawDescriptor), .setRingEnable(ring, true),
@@ -184,9 +184,9 @@ public final class SessionFuzzer {
     private func message() -> FrontEndMessage {
         let ring = Int(program.next() % 4)
         let signal = program.next() % 5 == 0 ? nil : signals[ring].rawDescriptor
-        switch program.next() % 24 {
+        switch program.next() % 26 {
         case 0: return .setFeatures(program.integer(byteCount: 5) | 1 << 30)
-        case 1: return .setProtocolFeatures(program.integer(byteCount: 2) & 0xa229)
+        case 1: return .setProtocolFeatures(program.integer(byteCount: 2) & 0xa22b)
         case 2: return .setMemoryTable(memory)
         case 3: return .setRingSize(ring, 1 << UInt32(program.next() % 18))
         case 4: return .setRingSize(ring, UInt32(program.next()))
@@ -209,7 +209,12 @@ public final class SessionFuzzer {
         case 19: return .addMemoryRegion(memory, ring % 2)
         case 20: return .removeMemoryRegion(memory.regions[ring % 2])
         case 21: return .setBackEndChannel(signal ?? pipe.writingEnd.rawValue)
-        case 22:
+        case 22, 23:
+            // The pages of the regions begin with bit 0 and bit 256.
+            return .setLogBase(
+                byteCount: program.integer(byteCount: 1), offset: program.integer(byteCount: 1),
+                descriptor: memory.rawDescriptor(ofRegion: ring % 2))
+        case 24:
             return .getConfiguration(
                 offset: UInt32(program.next()), count: UInt32(program.next()))
         default:
