@@ -7,7 +7,10 @@ public final class Guest: Sendable {
     /// What the agent has said so far.
     struct Agent: Sendable {
         var readyCount = 0
-        var hasEnded = false
+        /// How often the guest has moved to another machine.
+        var moveCount = 0
+        /// The machines whose process has ended, by the moves before them.
+        var endedMachines: Set<Int> = []
         var nextIdentifier = 1
         var outputs: [Int: GuestCommand.Output] = [:]
         var transcript: [String] = []
@@ -15,7 +18,8 @@ public final class Guest: Sendable {
 
     public let setup: GuestSetup
     let agent = Monitor(Agent())
-    private let command: [String]
+    /// The machine that it boots in.
+    private let firstMachine: GuestMachine
     private let current: Mutex<ChildProcess>
     private let folder: String
     private static let restartCount = Atomic<Int>(0)
@@ -30,8 +34,8 @@ public final class Guest: Sendable {
         self.setup = setup
         let folder = try Workspace.makeRunFolder()
         self.folder = folder
-        command = try GuestMachine(setup: setup, devices: devices, folder: folder).command()
-        current = Mutex(try Self.startMachine(command, folder: folder, agent: agent))
+        firstMachine = GuestMachine(setup: setup, devices: devices, folder: folder)
+        current = Mutex(try Self.start(firstMachine, agent: agent))
         do {
             try waitUntilReady(boots: 1)
         } catch {
@@ -40,14 +44,19 @@ public final class Guest: Sendable {
         }
     }
 
-    private static func startMachine(
-        _ command: [String], folder: String, agent: Monitor<Agent>
+    private static func start(
+        _ machine: GuestMachine, agent: Monitor<Agent>
     ) throws -> ChildProcess {
         try ChildProcess(
-            command, environment: ["TMPDIR": "/dev/shm"], errorPath: folder + "/errors.log",
+            machine.command(), environment: ["TMPDIR": "/dev/shm"],
+            errorPath: machine.folder + "/errors.log",
             onLine: { line in
                 agent.update { agent in
-                    if let line { agent.take(line) } else { agent.hasEnded = true }
+                    if let line {
+                        agent.take(line)
+                    } else {
+                        agent.endedMachines.insert(machine.moveCount)
+                    }
                 }
             })
     }
@@ -56,7 +65,7 @@ public final class Guest: Sendable {
         process.kill()
     }
 
-    /// The machine's process, which `reboot` may replace.
+    /// The machine's process, which `reboot` and `migrate` may replace.
     private var process: ChildProcess { current.withLock { $0 } }
 
     public var isRunning: Bool { process.isRunning }
@@ -93,8 +102,8 @@ public final class Guest: Sendable {
             guard hasFailedToReboot() else { throw error }
             let count = Self.restartCount.add(1, ordering: .relaxed).newValue
             print("note: \(setup): UML aborted in its reboot, \(count) in this run; started anew")
-            agent.update { $0.hasEnded = false }
-            let machine = try Self.startMachine(command, folder: folder, agent: agent)
+            agent.update { $0.endedMachines = [] }
+            let machine = try Self.start(firstMachine, agent: agent)
             current.withLock { $0 = machine }
             try waitUntilReady(boots: boots + 1)
         }
@@ -113,6 +122,54 @@ public final class Guest: Sendable {
         // No log, no reboot.
         let console = try? String(contentsOfFile: folder + "/errors.log", encoding: .utf8)
         return console?.split(separator: "\n").last?.hasSuffix("reboot: Restarting system") == true
+    }
+
+    /// Has the guest move to a second machine by live migration, while what runs in it goes on.
+    ///
+    /// For QEMU. What the agent says in the moment of the move may be lost.
+    ///
+    /// - Parameters:
+    ///   - devices: of the second machine; the same, but for who serves them.
+    ///   - limit: for the whole of it.
+    /// - Throws: what QEMU says when it comes to nothing; then the guest is where it was.
+    public func migrate(to devices: GuestDevices, within limit: Duration) throws {
+        let moves = agent.update { $0.moveCount }
+        let place = "unix:\(folder)/incoming-\(moves).sock"
+        let successor = try Self.start(
+            GuestMachine(
+                setup: setup, devices: devices.adding(qemuArguments: ["-incoming", place]),
+                folder: folder, moveCount: moves + 1),
+            agent: agent)
+        do {
+            // Listens when the machine is there, and so its place to come to.
+            let there = try monitor(moveCount: moves + 1)
+            try monitor(moveCount: moves).migrate(to: place, within: limit)
+            try there.waitUntilRunning(within: limit)
+        } catch {
+            successor.killAndWait()
+            throw failure("the guest did not move: \(error)")
+        }
+        agent.update { $0.moveCount += 1 }
+        let left = current.withLock { process in
+            defer { process = successor }
+            return process
+        }
+        left.killAndWait()
+    }
+
+    /// Has the guest begin to move, and stay.
+    public func beginMigration(within limit: Duration) throws {
+        do {
+            try monitor(moveCount: agent.update { $0.moveCount }).beginMigration(within: limit)
+        } catch {
+            throw failure("a move that was cancelled: \(error)")
+        }
+    }
+
+    private func monitor(moveCount: Int) throws -> MachineMonitor {
+        try MachineMonitor(
+            path: GuestMachine.monitorPath(in: folder, moveCount: moveCount),
+            within: .seconds(300))
     }
 
     /// Powers the guest off and waits for the machine's end.
@@ -145,7 +202,9 @@ public final class Guest: Sendable {
     private func processors() -> String {
         guard setup.machine == .qemu else { return "" }
         do {
-            return try MachineMonitor(path: GuestMachine.monitorPath(in: folder)).processors()
+            let moves = agent.update { $0.moveCount }
+            let path = GuestMachine.monitorPath(in: folder, moveCount: moves)
+            return try MachineMonitor(path: path).processors()
         } catch {
             return "the machine does not answer: \(error)"
         }
@@ -164,6 +223,9 @@ public final class Guest: Sendable {
 }
 
 extension Guest.Agent {
+    /// Whether the machine that the guest is in has ended.
+    var hasEnded: Bool { endedMachines.contains(moveCount) }
+
     /// Takes a line of the agent's: `@ready`, `@ID TEXT` or `@ID @exit STATUS`.
     mutating func take(_ line: String) {
         transcript.append(line)

@@ -16,6 +16,22 @@ public struct GuestDevices: Sendable {
             qemuArguments: qemuArguments, umlArguments: self.umlArguments + umlArguments)
     }
 
+    /// The same, and more arguments of QEMU.
+    public func adding(qemuArguments: [String]) -> GuestDevices {
+        GuestDevices(
+            qemuArguments: self.qemuArguments + qemuArguments, umlArguments: umlArguments)
+    }
+
+    /// The SCSI device alone that a daemon serves, in QEMU: one that can migrate.
+    public static func disks(of daemon: Daemon, as setup: GuestSetup) -> GuestDevices {
+        let packed = "packed=" + (setup.ring == .packed ? "on" : "off")
+        let queues = "num_queues=\(setup.requestQueueCount)"
+        return GuestDevices(qemuArguments: [
+            "-chardev", "socket,id=scsi,path=" + daemon.scsiSocketPath,
+            "-device", "vhost-user-scsi-pci,chardev=scsi,\(queues),\(packed)",
+        ])
+    }
+
     /// The two devices that a daemon serves.
     public static func served(by daemon: Daemon, as setup: GuestSetup) -> GuestDevices {
         let packed = "packed=" + (setup.ring == .packed ? "on" : "off")
@@ -41,13 +57,20 @@ struct GuestMachine {
 
     let setup: GuestSetup
     let devices: GuestDevices
-    /// Where the machine leaves files: `console.log`, the kernel's console, under QEMU, and the socket of its
-    /// monitor; user-mode-linux has the console on standard error, and a folder with its process identifier
-    /// and its control socket.
+    /// Where the machine leaves files: `console.log`, the kernel's console, and the socket of the
+    /// monitor under QEMU; user-mode-linux has the console on standard error, and a folder with its
+    /// process identifier and its control socket.
     let folder: String
+    /// How often the guest has moved before it comes to this machine.
+    var moveCount = 0
 
-    /// Where QEMU's monitor listens.
-    static func monitorPath(in folder: String) -> String { folder + "/monitor.sock" }
+    /// The kernel's console under QEMU; one file for all machines of a guest.
+    static func consolePath(in folder: String) -> String { folder + "/console.log" }
+
+    /// Where the monitor of QEMU listens.
+    static func monitorPath(in folder: String, moveCount: Int) -> String {
+        folder + "/monitor-\(moveCount).sock"
+    }
 
     /// The program and its arguments; the agent is on its standard input and output.
     func command() throws -> [String] {
@@ -70,9 +93,10 @@ struct GuestMachine {
             "-machine", "q35,memory-backend=memory",
             "-kernel", try Workspace.image("vmlinuz"), "-initrd", try Workspace.image("qemu.cpio"),
             "-append", kernelArguments.joined(separator: " "),
-            "-serial", "file:" + folder + "/console.log",
+            "-chardev", "file,id=console,append=on,path=" + Self.consolePath(in: folder),
+            "-serial", "chardev:console", "-qmp",
+            "unix:\(Self.monitorPath(in: folder, moveCount: moveCount)),server=on,wait=off",
             "-chardev", "stdio,id=agent", "-serial", "chardev:agent",
-            "-qmp", "unix:\(Self.monitorPath(in: folder)),server=on,wait=off",
         ] + devices.qemuArguments
     }
 
