@@ -2,6 +2,7 @@
 
 public import LinuxIO
 public import Logging
+import SystemPackage
 public import Virtio
 
 /// A virtio socket device (virtio 1.3 §5.10): carries AF_VSOCK connections of one guest to Unix
@@ -61,6 +62,10 @@ public final class VsockDevice {
         guard let options else { return nil }
         do {
             return try PacketCapture(options, loop: loop, log: logger)
+        } catch .fileExists {
+            throw .capture(
+                path: options.path,
+                reason: "what is there is no capture of packets; name another file, or remove it")
         } catch {
             throw .capture(path: options.path, reason: "\(error)")
         }

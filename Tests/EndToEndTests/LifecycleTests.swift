@@ -26,6 +26,14 @@ struct LifecycleTests {
         for name in ["s", "v", "h"] { #expect(!program.exists(name), "\(name)") }
     }
 
+    @Test("takes its sockets with it when it is told to end by several signals at once")
+    func severalSignals() throws {
+        let program = try makeService()
+        for signal in [SIGSTOP, SIGTERM, SIGINT, SIGCONT] { kill(program.processID, signal) }
+        #expect(program.exitStatus() == .exited(0))
+        for name in ["s", "v", "h"] { #expect(!program.exists(name), "\(name)") }
+    }
+
     @Test("takes its configuration from a file")
     func configurationFile() throws {
         let program = try Program(["run", "--config", "@/vm1.toml", "--scsi-socket", "@/s"]) {

@@ -101,6 +101,8 @@ struct MistakeTests {
         "is ended with the flag whose folder is not there",
         arguments: [
             (["--control-socket", "/nonexistent/c"], "--control-socket: "),
+            (["--vsock-listen", "22=/nonexistent/x"], "--vsock-listen: "),
+            (["--capture", "/nonexistent/x"], "--capture: "),
             (
                 ["--vsock-siblings", "/nonexistent"],
                 "--vsock-siblings: /nonexistent: no such directory"
@@ -110,6 +112,22 @@ struct MistakeTests {
         let program = try Program(["run"] + Self.vsock + arguments)
         #expect(program.exitStatus() == .exited(1))
         #expect(program.errors.hasPrefix("vhostd: " + message), "\(program.errors)")
+        #expect(!program.exists("v"))
+    }
+
+    /// 1 MiB that nobody may touch.
+    @Test(
+        "leaves a file alone that is named as one to write by mistake",
+        arguments: ["--capture", "--metrics-textfile"])
+    func fileOfAnotherKind(flag: String) throws {
+        let program = try Program(["run"] + Self.vsock + [flag, "@/disk"]) {
+            try Program.makeFile($0 + "/disk", byteCount: 1 << 20)
+        }
+        #expect(program.exitStatus() == .exited(1))
+        #expect(program.errors.hasPrefix("vhostd: \(flag): "), "\(program.errors)")
+        #expect(program.errors.contains("name another file, or remove it"), "\(program.errors)")
+        let attributes = try FileManager.default.attributesOfItem(atPath: program.folder + "/disk")
+        #expect(attributes[.size] as? Int == 1 << 20)
         #expect(!program.exists("v"))
     }
 

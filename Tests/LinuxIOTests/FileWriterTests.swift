@@ -11,7 +11,7 @@ struct FileWriterTests {
 
     @Test("has everything in its order once it is finished, and takes nothing afterwards")
     func order() throws {
-        let writer = try FileWriter(path: path, threadName: "writer")
+        let writer = try FileWriter(path: path, replacing: [1, 2], threadName: "writer")
         var expected: [UInt8] = []
         for index in 0..<500 {
             let piece = [UInt8](repeating: UInt8(truncatingIfNeeded: index), count: index % 70)
@@ -33,17 +33,39 @@ struct FileWriterTests {
 
     @Test("says why it takes no more, and does not keep what comes afterwards")
     func failure() throws {
-        let writer = try FileWriter(path: "/dev/full", threadName: "writer")
+        let writer = try FileWriter(path: "/dev/full", replacing: [], threadName: "writer")
         for _ in 0..<20 { writer.write([1, 2, 3]) }
         writer.finish()
         #expect(writer.failure == .noSpace)
         #expect(writer.waitingByteCount == 0)
     }
 
+    /// `text` in the file, then a writer that writes "12 new"; what the file holds in the end.
+    private func content(after text: String) throws -> [UInt8] {
+        try SmallFile.replace(path, with: Array(text.utf8))
+        defer { SmallFile.remove(path) }
+        do throws(Errno) {
+            let writer = try FileWriter(
+                path: path, replacing: Array("12".utf8), threadName: "writer")
+            writer.write(Array("12 new".utf8))
+            writer.finish()
+        } catch {
+            #expect(error == .fileExists)
+        }
+        return try SmallFile.read(path, limit: 1 << 10)
+    }
+
+    @Test(
+        "empties a file that starts as its own do, or is empty, and leaves others alone",
+        arguments: [("12 old and long", true), ("", true), ("1", false), ("13 old", false)])
+    func replaced(text: String, isReplaced: Bool) throws {
+        #expect(try content(after: text) == Array((isReplaced ? "12 new" : text).utf8))
+    }
+
     @Test("is not made where no file can be")
     func noFile() {
         #expect(throws: (any Error).self) {
-            try FileWriter(path: "/proc/none/x", threadName: "writer")
+            try FileWriter(path: "/proc/none/x", replacing: [], threadName: "writer")
         }
     }
 }

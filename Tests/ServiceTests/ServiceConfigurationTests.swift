@@ -74,6 +74,28 @@ struct ServiceConfigurationTests {
         #expect(message?.contains("--scsi-socket and --vsock-socket are both s.sock") == true)
     }
 
+    @Test("keeps a disk apart from what is written")
+    func diskThatIsWritten() {
+        var configuration = ServiceConfiguration(scsi: scsi)
+        configuration.scsi?.luns = [LUNConfiguration(target: 0, lun: 0, path: "d.img")]
+        configuration.metricsFile = MetricsFileConfiguration(path: "d.img", intervalSeconds: 15)
+        let message = mistake(configuration)
+        #expect(message?.contains("--lun and --metrics-textfile are both d.img") == true)
+    }
+
+    @Test("keeps the sockets of port maps apart")
+    func sameListener() throws {
+        var vsock = vsock
+        try vsock.settings.add(.listen, "22=\(vsock.path)", place: "--vsock-listen")
+        let message = mistake(ServiceConfiguration(vsock: vsock))
+        #expect(message?.contains("--vsock-path and --vsock-listen are both") == true)
+        vsock.path = "other"
+        try vsock.settings.add(.listen, "23=twice", place: "--vsock-listen")
+        try vsock.settings.add(.listen, "24=twice", place: "--vsock-listen")
+        let second = mistake(ServiceConfiguration(vsock: vsock))
+        #expect(second?.contains("--vsock-listen and --vsock-listen are both twice") == true)
+    }
+
     @Test("names the features that can be withheld")
     func unknownFeature() {
         let configuration = ServiceConfiguration(scsi: scsi, withheldFeatures: ["paked"])

@@ -19,6 +19,13 @@ public final class UnixListener {
         /// A system call failed.
         case system(path: String, operation: String, Errno)
 
+        /// Where nobody can listen.
+        public var path: String {
+            switch self {
+            case .inUse(let path), .notASocket(let path), .system(let path, _, _): path
+            }
+        }
+
         public var description: String {
             switch self {
             case .inUse(let path):

@@ -47,10 +47,12 @@ public final class FileWriter {
     ///
     /// - Parameters:
     ///   - path: of the file; its owner alone may read and write it.
+    ///   - start: see `OutputFile`.
     ///   - threadName: what the kernel shows for the thread, at most 15 bytes.
-    /// - Throws: the errno of opening the file, or of making the thread.
-    public init(path: String, threadName: String) throws(Errno) {
-        progress = Progress(try OutputFile(path: path))
+    /// - Throws: the errno of opening the file, or of making the thread; EEXIST for a file that is not to
+    ///   be emptied.
+    public init(path: String, replacing start: [UInt8], threadName: String) throws(Errno) {
+        progress = Progress(try OutputFile(path: path, replacing: start))
         worker = try WorkerPool(name: threadName, threadCount: 1)
     }
 

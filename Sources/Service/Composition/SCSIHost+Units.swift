@@ -247,7 +247,7 @@ extension SCSIHost {
         if let fault = limits.fault { return .refused("\(place): \(fault)") }
         disk.gateKeeper?.isLimited = limits != StoreLimits()
         meter.limits = limits
-        return .done("limited \(place)")
+        return .done(limits == StoreLimits() ? "no limits at \(place)" : "limited \(place)")
     }
 
     private func absent(_ place: UnitPlace) -> DeviceAnswer {

@@ -20,15 +20,36 @@ final class VsockHost: DeviceHost {
     ) throws {
         self.configuration = configuration
         try Self.checkSiblings(configuration.settings.siblingDirectory)
-        let device = try Composition.doing("--vsock-path") {
-            try VsockDevice(
+        let device: VsockDevice
+        do throws(VsockError) {
+            device = try VsockDevice(
                 loop: loop, options: configuration.options, logger: Logger(label: "vsock"))
+        } catch {
+            throw ServiceFailure("\(Self.key(of: error, configuration).flag): \(error)")
         }
         self.device = device
         server = try Composition.doing("--vsock-socket") {
             try Composition.server(
                 of: device, at: configuration.socketPath, or: configuration.descriptor,
                 loop: loop, options: options)
+        }
+    }
+
+    /// What asks for that which cannot be made.
+    private static func key(
+        of error: VsockError, _ configuration: VsockConfiguration
+    ) -> ConfigurationKey {
+        switch error {
+        case .capture: return .vsock(.capture)
+        case .hostVsock: return .vsock(.listen)
+        case .listener(let failure):
+            let settings = configuration.settings
+            if settings.listeners.values.contains(failure.path) { return .vsock(.listen) }
+            if let directory = settings.siblingDirectory, failure.path.hasPrefix(directory) {
+                return .vsock(.siblings)
+            }
+            return .vsockPath
+        default: return .vsockPath
         }
     }
 

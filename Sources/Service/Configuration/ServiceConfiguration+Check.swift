@@ -41,17 +41,24 @@ extension ServiceConfiguration {
         }
     }
 
-    /// Every socket has a path of its own.
+    /// Every socket, and every file that is written, has a path of its own.
     private func checkApart(name: (ConfigurationKey) -> String) throws(ConfigurationError) {
-        let sockets: [(key: ConfigurationKey, path: String?)] = [
+        let settings = vsock?.settings
+        var paths: [(key: ConfigurationKey, path: String?)] = [
             (.scsiSocket, scsi?.socketPath), (.vsockSocket, vsock?.socketPath),
             (.vsockPath, vsock?.path), (.controlSocket, controlSocket),
+            (.vsock(.capture), settings?.capturePath), (.metricsPath, metricsFile?.path),
         ]
-        var taken: [String: ConfigurationKey] = [:]
-        for (key, path) in sockets {
-            guard let path else { continue }
-            if let other = taken.updateValue(key, forKey: path) {
-                throw .samePath(flag: name(other), otherFlag: name(key), path: path)
+        for (_, path) in (settings?.listeners ?? [:]).sorted(by: { $0.key < $1.key }) {
+            paths.append((.vsock(.listen), path))
+        }
+        var taken: [String: String] = [:]
+        // A disk may stand at two places.
+        for unit in scsi?.luns ?? [] { taken[unit.path] = "--lun" }
+        for (key, path) in paths {
+            guard let path, !path.isEmpty else { continue }
+            if let other = taken.updateValue(name(key), forKey: path) {
+                throw .samePath(flag: other, otherFlag: name(key), path: path)
             }
         }
     }

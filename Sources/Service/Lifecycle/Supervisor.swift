@@ -59,9 +59,11 @@ final class Supervisor {
             }
         }
         if let file = configuration.metricsFile {
-            metricsFile = MetricsFile(
-                path: file.path, interval: .seconds(Int64(file.intervalSeconds)), loop: loop,
-                census: census)
+            metricsFile = try Composition.doing("--metrics-textfile") {
+                try MetricsFile(
+                    path: file.path, interval: .seconds(Int64(file.intervalSeconds)), loop: loop,
+                    census: census)
+            }
         }
         watchdog = Watchdog(loop: loop, census: census, manager: manager)
     }
@@ -87,10 +89,11 @@ final class Supervisor {
 }
 
 extension Supervisor: SignalHandler {
-    /// The first signal ends the service in good order, a second one at once.
+    /// The first signal ends the service in good order; that takes less than a second, so another one,
+    /// such as whoever started the service sends to its whole group, changes nothing.
     func signalArrived(_ number: Int32) {
+        guard gate == nil else { return }
         logger.info("stopping", metadata: ["signal": "\(number)"])
-        guard gate == nil else { return loop.stop() }
         do {
             try stop()
         } catch {

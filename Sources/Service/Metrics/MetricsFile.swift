@@ -7,7 +7,8 @@ import SystemPackage
 /// Writes the figures to a file from time to time, for node_exporter's textfile collector.
 ///
 /// It belongs to the main thread. The file is replaced as a whole; it goes with the service, so that
-/// no old figures are taken for new ones.
+/// no old figures are taken for new ones. What is there at the start is replaced when it holds figures, too:
+/// a name that is given by mistake, that of a disk for one, costs nothing.
 final class MetricsFile: TimerHandler {
     private let path: String
     private let interval: Duration
@@ -18,12 +19,32 @@ final class MetricsFile: TimerHandler {
     private var isClosed = false
 
     /// Writes for the first time at once.
-    init(path: String, interval: Duration, loop: EventLoop, census: Census) {
+    ///
+    /// - Throws: why the file may not be replaced.
+    init(path: String, interval: Duration, loop: EventLoop, census: Census) throws {
+        guard try Self.mayReplace(path) else {
+            throw ServiceFailure(
+                "\(path): what is there holds no figures; name another file, or remove it")
+        }
         self.path = path
         self.interval = interval
         self.loop = loop
         self.census = census
         timerFired(tag: 0)
+    }
+
+    /// Whether nothing is at the path, or figures are.
+    private static func mayReplace(_ path: String) throws -> Bool {
+        let bytes: [UInt8]
+        do throws(Errno) {
+            bytes = try SmallFile.read(path, limit: 16 << 20)
+        } catch {
+            if error == .noSuchFileOrDirectory { return true }
+            if error == .fileTooLarge { return false }
+            throw error
+        }
+        return bytes.isEmpty || bytes.starts(with: "# HELP ".utf8)
+            || bytes.starts(with: "# TYPE ".utf8)
     }
 
     func timerFired(tag: Int) {

@@ -13,8 +13,9 @@ import SystemPackage
 /// come faster than the file takes them are left out once `backlogLimit` bytes wait, and counted.
 final class PacketCapture {
     private enum Layout {
-        /// The first bytes of a file, and of a record.
-        static let fileHeaderByteCount = 24
+        /// What a file starts with: 0xa1b2c3d4 of a machine with the least significant byte first.
+        static let start: [UInt8] = [0xd4, 0xc3, 0xb2, 0xa1]
+        /// The first bytes of a record.
         static let recordHeaderByteCount = 16
         static let monitorHeaderByteCount = 32
         /// LINKTYPE_VSOCK.
@@ -43,16 +44,18 @@ final class PacketCapture {
 
     /// Makes the file anew.
     ///
-    /// - Throws: the errno of opening it, or of making the thread that writes it.
+    /// - Throws: the errno of opening it, or of making the thread that writes it; EEXIST for a file
+    ///   that is no capture.
     init(
         _ options: CaptureOptions, loop: EventLoop, log: Logger
     ) throws(Errno) {
-        writer = try FileWriter(path: options.path, threadName: "vsock-capture")
+        writer = try FileWriter(
+            path: options.path, replacing: Layout.start, threadName: "vsock-capture")
         byteLimit = options.byteLimit
         epochOffset = SystemClock.timeOfDay &- loop.now.nanoseconds
         self.loop = loop
         self.log = log
-        append([0xa1b2_c3d4 as UInt32])
+        append(Layout.start)
         append([2 as UInt16, 4])
         append([0 as UInt32, 0, Layout.snapLength, Layout.linkType])
         byteCount = UInt64(waiting.count)
