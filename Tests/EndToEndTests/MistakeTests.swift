@@ -131,6 +131,17 @@ struct MistakeTests {
         #expect(!program.exists("v"))
     }
 
+    /// To open it would take until somebody writes to it.
+    @Test("does not wait for a pipe that is named as the file of figures")
+    func pipe() throws {
+        let program = try Program(["run"] + Self.vsock + ["--metrics-textfile", "@/pipe"]) {
+            // SAFETY: the path is passed as a C string for the length of the call.
+            try #require(unsafe mkfifo($0 + "/pipe", 0o600) == 0)
+        }
+        #expect(program.exitStatus() == .exited(1))
+        #expect(program.errors.hasPrefix("vhostd: --metrics-textfile: "), "\(program.errors)")
+    }
+
     @Test(
         "is not needed for an image of another format, which is served byte by byte with a warning")
     func image() throws {

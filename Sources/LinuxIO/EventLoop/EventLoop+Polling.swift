@@ -9,8 +9,8 @@
 // For how long it looks, it learns, as KVM does for a processor that halts: a wait that a longer
 // look would have ended doubles the window, up to the limit; one that was longer than the limit
 // closes it. So a loop that has nothing to do sleeps, and what comes seldom or late costs it one look
-// in vain in many. Waits for the end of work that is under way, such as that
-// of a disk, are learned apart from those for new work: a slow disk teaches nothing about its driver.
+// in vain in many. Waits for the end of work that is under way, such as that of a disk, are learned
+// apart from those for new work: a slow disk teaches nothing about its driver.
 //
 // What cannot be looked at does not suffer: descriptors are looked at as soon as there is nothing to
 // do, that is within the window, and after so many turns in any case; a timer ends the look.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import FoundationEssentials
 import LinuxIO
 import Logging
 import SystemPackage
@@ -35,6 +36,13 @@ final class MetricsFile: TimerHandler {
 
     /// Whether nothing is at the path, or figures are.
     private static func mayReplace(_ path: String) throws -> Bool {
+        // Not opened unless it is a file: a pipe would wait for who writes to it.
+        let attributes = try? FileManager.default.attributesOfItem(atPath: path)  // May not exist.
+        if let kind = attributes?[.type] as? FileAttributeType,
+            kind != .typeRegular, kind != .typeSymbolicLink
+        {
+            return false
+        }
         let bytes: [UInt8]
         do throws(Errno) {
             bytes = try SmallFile.read(path, limit: 16 << 20)
